@@ -1,0 +1,1 @@
+"""Where Swath runs: recipes, archive descriptions and the sandbox archive."""

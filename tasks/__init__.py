@@ -1,0 +1,1 @@
+"""What Swath does: search, gate, cube, pretrain, evaluate, register."""
