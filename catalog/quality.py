@@ -42,10 +42,10 @@ def quality_flags(layer: QualityLayer, raw: NDArray[Any] | dict[str, NDArray[Any
     if isinstance(raw, dict):
         raise TypeError(f"a `{layer.kind}` layer is one array")
     flags = np.zeros(raw.shape, np.uint8)
-    for meaning, values in layer.meanings.items():
+    for meaning, codes in layer.meanings.items():
         if layer.kind == "classes":
-            hit = np.isin(raw, values)
+            hit = np.isin(raw, codes)
         else:
-            hit = (raw & sum(1 << bit for bit in values)) != 0
+            hit = (raw & sum(1 << bit for bit in codes)) != 0
         flags |= np.where(hit, FLAGS[meaning], 0).astype(np.uint8)
     return flags

@@ -37,7 +37,7 @@ class Radiometry(_Strict):
 class QualityLayer(_Strict):
     """The layer that says which pixels to believe.
 
-    ``classes`` and ``bits`` map a meaning (those of ``catalog.quality.FLAGS``) to class values, or to bit numbers
+    ``classes`` and ``bits`` map a meaning (of ``catalog.quality.FLAGS``) to class values, or to bit numbers
     of which any set bit has that meaning. ``flags`` layers are separate 0/1 assets, one per meaning.
     """
 

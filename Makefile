@@ -1,0 +1,33 @@
+# Swath: every target sets up what it needs by itself. `make help` lists them.
+.DEFAULT_GOAL := help
+PYTHON_IN_VENV := .venv/bin/python
+LOOPBACK := $(PYTHON_IN_VENV) -m tests.loopback_only
+export PYTHON
+
+.PHONY: help setup demo test test-all lint bench clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
+
+setup: ## make .venv from requirements.lock (finds Python 3.12 or 3.13)
+	@bash deployments/setup.sh
+
+demo: setup ## the whole way on the sandbox archive, offline, on 2 cores
+	@.venv/bin/swath demo
+
+test: setup ## the tests (up to 20 min on 2 cores), network blocked but for loopback
+	@$(LOOPBACK) $(PYTHON_IN_VENV) -m pytest -m "not long"
+
+test-all: setup ## the long tiers too (up to 90 min)
+	@$(LOOPBACK) $(PYTHON_IN_VENV) -m pytest
+
+lint: setup ## ruff and mypy
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check .
+	@.venv/bin/mypy
+
+bench: setup ## the benchmarks, one table each
+	@$(PYTHON_IN_VENV) -m tests.benchmarks
+
+clean: ## remove what runs made (./var); the environment stays
+	rm -rf var
