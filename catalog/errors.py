@@ -47,6 +47,10 @@ class SceneError(SwathError):
     """One scene cannot be used; ``subject`` is its id."""
 
 
+class LedgerError(SwathError):
+    """The ledger or its database cannot be used, or was asked for a change of state that cannot be."""
+
+
 class CubeError(SwathError):
     """A cube cannot be opened, written or verified."""
 

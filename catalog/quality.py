@@ -29,7 +29,7 @@ CLOUDY = FLAGS["cloud"] | FLAGS["shadow"] | FLAGS["cirrus"]
 def quality_flags(layer: QualityLayer, raw: NDArray[Any] | dict[str, NDArray[Any]]) -> NDArray[np.uint8]:
     """A product's raw QA values as flags.
 
-    ``raw`` is the layer's integers ``(y, x)``, or one 0/1 array per meaning for a ``flags`` layer.
+    ``raw`` is the layer's integers ``(y, x)``, or one array per meaning for a ``flags`` layer.
     """
     if layer.kind == "flags":
         if not isinstance(raw, dict):
@@ -37,7 +37,8 @@ def quality_flags(layer: QualityLayer, raw: NDArray[Any] | dict[str, NDArray[Any
         shape = next(iter(raw.values())).shape
         flags = np.zeros(shape, np.uint8)
         for meaning, values in raw.items():
-            flags |= np.where(values == 1, FLAGS[meaning], 0).astype(np.uint8)
+            hit = np.isin(values, layer.meanings.get(meaning, (1,)))
+            flags |= np.where(hit, FLAGS[meaning], 0).astype(np.uint8)
         return flags
     if isinstance(raw, dict):
         raise TypeError(f"a `{layer.kind}` layer is one array")

@@ -24,6 +24,8 @@ class Band(_Strict):
     fwhm_nm: float | None = Field(None, gt=0, description="full width at half maximum of the response")
     asset: str | None = Field(None, description="asset key in the archive; the band name unless given")
     aliases: tuple[str, ...] = Field((), description="asset keys of the same band in other archives")
+    scale: float | None = Field(None, description="where it differs from the product's (Landsat's ST_B10)")
+    offset: float | None = None
 
 
 class Radiometry(_Strict):
@@ -38,7 +40,8 @@ class QualityLayer(_Strict):
     """The layer that says which pixels to believe.
 
     ``classes`` and ``bits`` map a meaning (of ``catalog.quality.FLAGS``) to class values, or to bit numbers
-    of which any set bit has that meaning. ``flags`` layers are separate 0/1 assets, one per meaning.
+    of which any set bit has that meaning. ``flags`` layers are separate assets, one per meaning; the meaning
+    holds where the asset is 1, or one of the values that ``meanings`` gives.
     """
 
     kind: Literal["classes", "bits", "flags"]
@@ -59,9 +62,17 @@ class GridConvention(_Strict):
     origin_m: tuple[float, float] = Field(
         (0.0, 0.0), description="where pixel edges lie modulo the ground sampling (Landsat: half a pixel)"
     )
+    south_origin_m: tuple[float, float] | None = Field(
+        None, description="the same in southern zones, where it differs (Sentinel-2 counts from the equator)"
+    )
     kernel: Literal["nearest", "bilinear", "cubic"] = Field(
         "bilinear", description="used where a scene cannot be copied"
     )
+
+    def origin_in(self, epsg: int) -> tuple[float, float]:
+        """Where pixel edges lie in one CRS."""
+        southern = 32701 <= epsg <= 32760
+        return self.south_origin_m if southern and self.south_origin_m is not None else self.origin_m
 
 
 class Product(_Strict):
@@ -71,7 +82,7 @@ class Product(_Strict):
     title: str
     sensor: str
     level: str
-    dtype: Literal["uint8", "uint16", "int16", "float32"]
+    dtype: Literal["uint8", "uint16", "int16", "int32", "float32"]
     nodata: float | None
     bands: tuple[Band, ...]
     radiometry: Radiometry
@@ -82,6 +93,13 @@ class Product(_Strict):
         default_factory=dict, description="archive name → collection id, where it differs from the product id"
     )
     platforms: tuple[str, ...] = ()
+    requires: dict[str, tuple[str, ...]] = Field(
+        default_factory=dict,
+        description="item property → the values of this product; an item that lacks the property passes",
+    )
+    metadata_assets: tuple[str, ...] = Field(
+        (), description="asset keys of files the radiometric rule reads, e.g. Landsat's MTL"
+    )
     licence: str = "unknown"
     attribution: str = ""
     notes: str = ""

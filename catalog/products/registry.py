@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 import yaml
@@ -45,9 +46,17 @@ def load_product(product_id: str, *folders: Path) -> Product:
 
 
 def read_product(path: Path) -> Product:
-    """Read and validate one product file."""
+    """Read and validate one product file; once per process, as long as it does not change."""
+    stat = path.stat()
+    return _read(path, stat.st_mtime_ns, stat.st_size)
+
+
+@lru_cache(maxsize=256)
+def _read(path: Path, changed: int, size: int) -> Product:
+    # libyaml's loader is as safe, and ten times faster on EnMAP's 224 bands.
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return Product.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return Product.model_validate(yaml.load(path.read_text(encoding="utf-8"), Loader=loader))
     except (ValidationError, yaml.YAMLError) as error:
         raise UsageError(
             "invalid-product-file",

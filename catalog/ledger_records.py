@@ -1,0 +1,96 @@
+"""What the ledger answers with: rows, and what a change did."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from catalog.scenes import Scene
+from catalog.supersession import State
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """One scene in one cube's ledger."""
+
+    cube: str
+    product: str
+    scene_id: str
+    key: str
+    state: State
+    reasons: tuple[str, ...]
+    """Why it was quarantined, one line each."""
+    snapshot: str | None
+    """The first snapshot that holds it."""
+    superseded_by: str | None
+    """The better version; on a scene that is still ``cubed``, the one that will supersede it once cubed."""
+    sensed: datetime
+    seen_at: datetime
+    changed_at: datetime
+    document: Mapping[str, Any]
+    """``Scene.to_dict()``."""
+
+    def scene(self) -> Scene:
+        """The scene itself."""
+        return Scene.from_dict(self.document)
+
+    def summary(self) -> dict[str, Any]:
+        """The row without the scene's document, ready for JSON."""
+        return {
+            "cube": self.cube,
+            "product": self.product,
+            "scene": self.scene_id,
+            "sensed": self.sensed.isoformat(),
+            "state": str(self.state),
+            "reasons": list(self.reasons),
+            "snapshot": self.snapshot,
+            "superseded_by": self.superseded_by,
+            "seen_at": self.seen_at.isoformat(),
+            "changed_at": self.changed_at.isoformat(),
+        }
+
+
+@dataclass(frozen=True)
+class UpsertResult:
+    """What a list of found scenes changed."""
+
+    new: tuple[str, ...] = ()
+    """Ids never seen before in this cube."""
+    known: int = 0
+    """How many were there already, at this version or a better one."""
+    superseded: tuple[tuple[str, str], ...] = ()
+    """(old id, new id): the old one is superseded, now or as soon as the new one is cubed."""
+    renewed: tuple[str, ...] = ()
+    """Ids whose better version came under the same id before they were cubed; they are ``seen`` again."""
+    changed: tuple[str, ...] = ()
+    """Ids whose better version came under the same id after they were cubed; the cube keeps what it has."""
+
+
+@dataclass(frozen=True)
+class Reconciliation:
+    """What the ledger learnt from the cube's own scene list; (product, scene id) each."""
+
+    cubed: tuple[tuple[str, str], ...] = ()
+    """In the cube, though the ledger did not know."""
+    returned: tuple[tuple[str, str], ...] = ()
+    """``cubed`` in the ledger, but not in the cube: accepted again."""
+    unknown: tuple[tuple[str, str], ...] = ()
+    """In the cube, never seen by this ledger, and given without their scene."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An asset that could not be read."""
+
+    cube: str
+    product: str
+    scene_id: str
+    band: str
+    href: str
+    """Unsigned."""
+    status: int | None
+    attempts: int
+    message: str
+    failed_at: datetime

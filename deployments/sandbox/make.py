@@ -1,0 +1,245 @@
+"""Makes the sandbox archive: every planned scene simulated and written, the same bytes for the same seed."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from pyproj import Transformer
+
+from catalog.archives.registry import load_archive
+from catalog.errors import UsageError
+from catalog.products.registry import load_product
+from deployments.sandbox.atmosphere import Light, SkyRequest, Sun, make_sky, shine, sun_position
+from deployments.sandbox.items import Described, make_collection, make_item, scene_id
+from deployments.sandbox.landscape import CENTRE_LATITUDE, SIZE_UNIT_M, Ground, make_landscape
+from deployments.sandbox.plan import PRODUCTS, Observation, plan_scenes
+from deployments.sandbox.seasons import weather
+from deployments.sandbox.sensors import Picture, enmap, landsat, sentinel1, sentinel2
+from deployments.sandbox.write import (
+    LABEL_SET,
+    WholeFolder,
+    store,
+    write_json,
+    write_labels,
+    write_ndjson,
+)
+
+Progress = Callable[[int, int, str], None]
+"""Called with scenes done, scenes in all, and the id of the one just done."""
+
+
+@dataclass(frozen=True)
+class SandboxInfo:
+    """What the archive folder holds."""
+
+    folder: Path
+    seed: int
+    version: str
+    """Of the simulation; another version makes other bytes."""
+    bbox: tuple[float, float, float, float]
+    """(west, south, east, north) of all scenes, degrees."""
+    start: date
+    end: date
+    collections: dict[str, str]
+    """Product id → collection id."""
+    scenes: dict[str, tuple[str, ...]]
+    """Product id → scene ids, all of them."""
+    superseded: dict[str, tuple[str, str]]
+    """Product id → (older version, newer version) of one observation."""
+    refused: dict[str, str]
+    """Product id → the scene that the gate must refuse."""
+    size_bytes: int
+
+    @property
+    def label_set(self) -> Path:
+        """The label set file."""
+        return self.folder / LABEL_SET
+
+
+def make_sandbox(
+    folder: Path,
+    *,
+    seed: int = 7,
+    progress: Progress | None = None,
+    size_m: int = 7680,
+    dates: int | None = None,
+    workers: int | None = None,
+) -> SandboxInfo:
+    """Write the sandbox archive into ``folder``, unless it is there already.
+
+    Parameters
+    ----------
+    size_m:   side of each zone's square, metres, a multiple of 480
+    dates:    ordinary dates per product and zone; all if none
+    workers:  scenes made at a time; two, or one on a single core, if none
+
+    Raises
+    ------
+    UsageError: ``bad-sandbox-size``, or ``folder-not-a-sandbox`` where the folder holds something else.
+    """
+    if size_m < 2 * SIZE_UNIT_M or size_m % SIZE_UNIT_M:
+        raise UsageError(
+            "bad-sandbox-size",
+            f"{size_m} m is no multiple of {SIZE_UNIT_M} m, or too small",
+            subject="size_m",
+            next_step=f"choose for example {4 * SIZE_UNIT_M}",
+        )
+    collections = {product: load_archive("sandbox").collection(load_product(product)) for product in PRODUCTS}
+    wanted = {
+        "version": sandbox_version(),
+        "seed": seed,
+        "size_m": size_m,
+        "dates": dates,
+        "collections": collections,
+    }
+    place = WholeFolder(folder)
+    if info := _finished(place, wanted):
+        return info
+    with place.lock():
+        if info := _finished(place, wanted):
+            return info
+        partial = place.begin()
+        try:
+            contents = _fill(partial, seed, size_m, dates, collections, progress, workers)
+            place.finish(partial, {**wanted, "contents": contents})
+        except BaseException:
+            place.abandon(partial)
+            raise
+    info = _finished(place, wanted)
+    assert info is not None
+    return info
+
+
+def sandbox_version() -> str:
+    """Digest of the simulation's own sources: edited, it makes the archive anew."""
+    digest = hashlib.sha256()
+    here = Path(__file__).parent
+    for path in sorted([*here.rglob("*.py"), *here.rglob("*.csv")]):
+        if path.name != "preview.py":
+            digest.update(path.relative_to(here).as_posix().encode() + b"\0" + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _finished(place: WholeFolder, wanted: dict[str, Any]) -> SandboxInfo | None:
+    stamp = place.stamp()
+    if stamp is None or any(stamp.get(key) != value for key, value in wanted.items()):
+        return None
+    contents = stamp["contents"]
+    return SandboxInfo(
+        folder=place.folder,
+        seed=stamp["seed"],
+        version=stamp["version"],
+        bbox=tuple(contents["bbox"]),
+        start=date.fromisoformat(contents["start"]),
+        end=date.fromisoformat(contents["end"]),
+        collections=stamp["collections"],
+        scenes={product: tuple(ids) for product, ids in contents["scenes"].items()},
+        superseded={product: (old, new) for product, (old, new) in contents["superseded"].items()},
+        refused=contents["refused"],
+        size_bytes=contents["size_bytes"],
+    )
+
+
+def _fill(
+    root: Path,
+    seed: int,
+    size_m: int,
+    dates: int | None,
+    collections: dict[str, str],
+    progress: Progress | None,
+    workers: int | None,
+) -> dict[str, Any]:
+    """Write everything but the stamp; returns what the stamp shall say of it."""
+    grounds = make_landscape(seed, size_m)
+    scenes = plan_scenes(dates)
+    items: dict[str, list[dict[str, Any]]] = {product: [] for product in PRODUCTS}
+
+    def one(seen: Observation) -> dict[str, Any]:
+        return _write_scene(root, grounds[seen.zone], seen, seed, collections[seen.product])
+
+    count = workers or min(2, os.cpu_count() or 1)
+    with ThreadPoolExecutor(count, thread_name_prefix="sandbox") as pool:
+        futures = [pool.submit(one, seen) for seen in scenes]
+        try:
+            for done, (seen, future) in enumerate(zip(scenes, futures, strict=True), 1):
+                item = future.result()
+                items[seen.product].append(item)
+                if progress is not None:
+                    progress(done, len(scenes), item["id"])
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
+    write_labels(root, [(ground.grid, ground.labels) for ground in grounds], seed)
+    for product, documents in items.items():
+        collection = collections[product]
+        write_ndjson(root / "items" / f"{collection}.ndjson", documents)
+        write_json(
+            root / "collections" / f"{collection}.json", make_collection(product, collection, documents)
+        )
+    boxes = np.array([item["bbox"] for documents in items.values() for item in documents])
+    roles = {(seen.product, seen.role): scene_id(seen) for seen in scenes}
+    return {
+        "bbox": [*boxes[:, :2].min(axis=0).tolist(), *boxes[:, 2:].max(axis=0).tolist()],
+        "start": min(seen.when for seen in scenes).date().isoformat(),
+        "end": max(seen.when for seen in scenes).date().isoformat(),
+        "scenes": {product: [item["id"] for item in documents] for product, documents in items.items()},
+        "superseded": {
+            product: [roles[product, "superseded"], roles[product, "reprocessed"]] for product in PRODUCTS
+        },
+        "refused": {product: roles[product, "refused"] for product in PRODUCTS},
+        "size_bytes": sum(path.stat().st_size for path in root.rglob("*") if path.is_file()),
+    }
+
+
+def _write_scene(root: Path, ground: Ground, seen: Observation, seed: int, collection: str) -> dict[str, Any]:
+    picture, sun = simulate_scene(ground, seen, seed)
+    name = scene_id(seen)
+    files = {
+        key: store(root, f"/assets/{collection}/{name}/{key}.tif", raster)
+        for key, raster in picture.rasters.items()
+    }
+    return make_item(Described(seen, name, collection, ground.grid, picture, files, sun))
+
+
+def simulate_scene(ground: Ground, seen: Observation, seed: int) -> tuple[Picture, Sun]:
+    """One scene's pixels; versions of one observation share sky and noise."""
+    rng = np.random.default_rng([seed, zlib.crc32("|".join(map(str, seen.truth)).encode())])
+    sun = scene_sun(ground, seen)
+    day = weather(seen.when, seen.snow_line_m)
+    if seen.product == "sentinel-1-rtc":
+        return sentinel1.simulate(ground, seen, day, rng), sun
+    light = scene_light(ground, seen, rng)
+    if seen.product == "sentinel-2-l2a":
+        return sentinel2.simulate(ground, light, seen, rng), sun
+    if seen.product == "landsat-oli-sr":
+        return landsat.simulate(ground, light, seen, day, sun.elevation, rng), sun
+    return enmap.simulate(ground, light, seen, sun.elevation, rng), sun
+
+
+def scene_sun(ground: Ground, seen: Observation) -> Sun:
+    """The sun over the middle of the square."""
+    west, south, east, north = ground.grid.bounds
+    to_degrees = Transformer.from_crs(ground.grid.epsg, 4326, always_xy=True)
+    longitude, _ = to_degrees.transform((west + east) / 2, (south + north) / 2)
+    return sun_position(seen.when, longitude, CENTRE_LATITUDE)
+
+
+def scene_light(ground: Ground, seen: Observation, rng: np.random.Generator, *, clear: bool = False) -> Light:
+    """The light of one scene; ``clear`` leaves the clouds away."""
+    sun = scene_sun(ground, seen)
+    request = SkyRequest() if clear else seen.sky
+    if request.cloud > 0:
+        # Clouds are no larger than the simulated ground can hold.
+        side = ground.shape[0] * 10.0
+        request = replace(request, cell_m=min(request.cell_m, side / 3))
+    sky = make_sky(request, ground.shape, sun, rng)
+    return shine(ground, weather(seen.when, seen.snow_line_m), sun, sky)

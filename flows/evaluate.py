@@ -1,0 +1,50 @@
+"""``evaluate``: score what was pretrained on places it never learnt from, then register the living encoders."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from prefect import flow
+
+from flows.progress import bars
+from flows.session import open_session
+from flows.steps import judge, train
+
+
+@flow(name="evaluate", flow_run_name="evaluate-{recipe}", validate_parameters=False)
+def evaluate(
+    recipe: str, overrides: list[str] | None = None, encoders: list[str] | None = None
+) -> dict[str, Any]:
+    """Score the recipe's newest encoders, refuse dead ones, register the others and decide on the alias.
+
+    A judgement that was made before (same encoder, tasks, snapshot and code) is returned.
+    Returns ``{"encoders": [outcome], "lines": [...]}``.
+    """
+    session = open_session(recipe, overrides)
+    outcomes = []
+    with bars() as progress:
+        for item in session.recipe.pretrain:
+            if encoders is not None and item.encoder not in encoders:
+                continue
+            plan = train.plan(session, item)
+            if plan.action == "keep" and plan.start_from is not None:
+                outcomes.append(_kept(plan.start_from.ref, item.encoder, plan.why))
+                continue
+            candidate = judge.candidate(session, item, plan)
+            outcome = judge.judged_before(session, candidate)
+            if outcome is None:
+                outcome = judge.register(session, judge.evaluate(session, candidate, progress))
+            outcomes.append(outcome)
+    lines = [_line(outcome) for outcome in outcomes]
+    return {"recipe": session.recipe.name, "encoders": outcomes, "lines": lines}
+
+
+def _kept(reference: str, name: str, why: str) -> dict[str, Any]:
+    return {"name": name, "reference": reference, "action": "kept", "why": why, "evaluations": []}
+
+
+def _line(outcome: dict[str, Any]) -> str:
+    if outcome["action"] == "kept":
+        return f"evaluate: kept {outcome['reference']}: {outcome['why']}"
+    alias = "is in production" if outcome["promotion"]["promote"] else "stays a candidate"
+    return f"evaluate: {outcome['action']} {outcome['reference']}, {alias}: {outcome['promotion']['why']}"

@@ -1,0 +1,74 @@
+"""What every pretraining method is to the trainer."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor, nn
+
+from models.augment import Augmentation
+from models.backbones import Encoder
+
+
+class MethodOptions(BaseModel):
+    """Options of a method, as a recipe gives them under ``options``."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+@dataclass(frozen=True)
+class View:
+    """One normalised view of a batch."""
+
+    x: Tensor
+    """``(batch, band, y, x)``, the fill where invalid."""
+    valid: Tensor
+    """``(batch, 1 or band, y, x)``."""
+
+
+@dataclass(frozen=True)
+class MethodLoss:
+    """What a method makes of one batch."""
+
+    loss: Tensor
+    embedding: Tensor
+    """Detached ``(batch, d)``, watched for collapse."""
+
+
+class Method(nn.Module):
+    """A pretraining method around the encoder that will be saved."""
+
+    encoder: Encoder
+    augmentation: Augmentation
+
+    @abstractmethod
+    def loss(self, views: tuple[View, ...], places: Tensor) -> MethodLoss:
+        """Loss of one batch; ``places (batch,)`` is equal where the ground is the same."""
+
+    def after_optimiser_step(self, step: int) -> None:
+        """Called after optimiser step ``step`` (1 after the first): where teachers follow."""
+
+
+@dataclass(frozen=True)
+class MethodContext:
+    """What a method is built from besides its options."""
+
+    encoder: Encoder
+    bands: int
+    input_size_px: int
+    steps: int
+    """Optimiser steps of the whole run."""
+
+
+@dataclass(frozen=True)
+class MethodFactory:
+    """A method that a recipe can name."""
+
+    name: str
+    views: int
+    """Samples drawn per place: 2 gives two dates where the place has them."""
+    options: type[MethodOptions]
+    build: Callable[[MethodContext, MethodOptions], Method]

@@ -1,0 +1,98 @@
+"""The spectral adapter: folds any number (75 and more) of narrow bands into 128 channels, pixel by pixel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from timm.models.resnet import ResNet
+from torch import Tensor, nn
+
+from catalog.errors import TrainingError
+
+ADAPTER_CHANNELS = 128
+MIN_BANDS = 75
+"""The last convolution has no output below this."""
+
+_LAYERS = ((1, 32, 7, 5), (32, 64, 7, 5), (64, 128, 5, 3))
+"""(channels in, channels out, kernel, stride) along the spectral axis; padding 1."""
+
+
+class SpectralAdapter(nn.Sequential):
+    """Three spectral convolutions and a spectral average; pixels never meet each other.
+
+    As in SpectralEarth (Ait Ali Braham et al. 2025, arXiv 2408.08447); parameter names are those of its
+    released weights (``0``, ``1``, ``3``, ``4``, ``6``, ``7``). The weights do not depend on the number of
+    bands, but they do on the band spacing: wavelengths are not told to it.
+    """
+
+    def __init__(self) -> None:
+        layers: list[nn.Module] = []
+        for channels_in, channels_out, kernel, stride in _LAYERS:
+            layers += [
+                nn.Conv3d(channels_in, channels_out, (kernel, 1, 1), (stride, 1, 1), (1, 0, 0)),
+                nn.BatchNorm3d(channels_out),
+                nn.ReLU(inplace=True),
+            ]
+        super().__init__(*layers, nn.AdaptiveAvgPool3d((1, None, None)))
+
+    def forward(self, spectra: Tensor) -> Tensor:
+        """``(batch, band, y, x)`` → ``(batch, 128, y, x)``."""
+        return super().forward(spectra.unsqueeze(1)).squeeze(2)
+
+
+def adapter_lengths(bands: int) -> tuple[int, ...]:
+    """Length of the spectral axis after each convolution, e.g. 202 → (40, 8, 2)."""
+    lengths = []
+    length = bands
+    for _, _, kernel, stride in _LAYERS:
+        length = (length + 2 - kernel) // stride + 1
+        lengths.append(length)
+    return tuple(lengths)
+
+
+def require_enough_bands(bands: int, *, subject: str) -> None:
+    """Refuse inputs the adapter has no output for."""
+    if bands < MIN_BANDS:
+        raise TrainingError(
+            "too-few-bands",
+            f"the spectral adapter needs at least {MIN_BANDS} bands, not {bands}",
+            subject=subject,
+            next_step="use it with a hyperspectral product, or take front_end out of backbone_options",
+        )
+
+
+class SpectralStage(nn.Module):
+    """First block of a ResNet behind the adapter: 1×1, 3×3 with stride 2, 1×1, and a 1×1 shortcut."""
+
+    def __init__(self, channels: int, width: int) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(channels, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.Conv2d(width, width, 1, bias=False),
+            nn.BatchNorm2d(width),
+        )
+        self.shortcut = nn.Sequential(
+            nn.Conv2d(channels, width, 1, stride=2, bias=False), nn.BatchNorm2d(width)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.relu(self.body(x) + self.shortcut(x))
+
+
+def replace_stem(backbone: ResNet) -> None:
+    """Turn a timm ResNet into SpectralEarth's: no 7×7 stem, no max-pool, first block of its own; stride 16."""
+    backbone.conv1 = nn.Identity()
+    backbone.bn1 = nn.Identity()
+    backbone.act1 = nn.Identity()
+    backbone.maxpool = nn.Identity()
+    first = backbone.layer1
+    assert isinstance(first, nn.Sequential)
+    rest: Sequence[nn.Module] = list(first.children())[1:]
+    width = int(backbone.feature_info[1]["num_chs"])
+    backbone.layer1 = nn.Sequential(SpectralStage(ADAPTER_CHANNELS, width), *rest)

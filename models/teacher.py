@@ -1,0 +1,49 @@
+"""Momentum teachers: a copy of the student that follows it as a moving average."""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from models.optim import cosine
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def make_teacher(student: M) -> M:
+    """A deep copy without gradients that shares no storage with the student."""
+    teacher = copy.deepcopy(student)
+    for parameter in teacher.parameters():
+        parameter.requires_grad_(False)
+    require_separate(student, teacher)
+    return teacher
+
+
+def require_separate(student: nn.Module, teacher: nn.Module) -> None:
+    """Raise where any tensor of the teacher is the student's: an average of itself would never move."""
+    owned = {tensor.untyped_storage().data_ptr() for tensor in _tensors(student)}
+    shared = [tensor for tensor in _tensors(teacher) if tensor.untyped_storage().data_ptr() in owned]
+    if shared:
+        raise AssertionError(f"{len(shared)} tensors of the teacher are the student's own")
+
+
+@torch.no_grad()
+def follow(student: nn.Module, teacher: nn.Module, momentum: float) -> None:
+    """teacher = momentum · teacher + (1 - momentum) · student, for every parameter.
+
+    Buffers are left alone: batch normalisation of the teacher keeps statistics of its own passes, as in MoCo.
+    """
+    for ours, theirs in zip(student.parameters(), teacher.parameters(), strict=True):
+        theirs.lerp_(ours.detach(), 1.0 - momentum)
+
+
+def momentum_at(step: int, steps: int, start: float, end: float) -> float:
+    """Teacher momentum after ``step`` of ``steps``: a cosine from ``start`` to ``end`` over the whole run."""
+    return end - (end - start) * cosine(step / max(1, steps))
+
+
+def _tensors(module: nn.Module) -> list[torch.Tensor]:
+    return [tensor for tensor in (*module.parameters(), *module.buffers()) if tensor.numel()]

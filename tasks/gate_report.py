@@ -1,0 +1,94 @@
+"""The gate's report: every scene, every check, its value, its limit and the verdict, as one HTML page.
+
+Great Expectations' own pages name hosts on the web; this one needs nothing but itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from tasks.gate import GateResult, GateRow
+
+STYLE = """
+.gate{--ink:#1d2430;--soft:#667080;--line:#d8dde4;--bad:#b3402c;--bad-bg:#fbeae6;--ground:#fff;
+ color:var(--ink);background:var(--ground);font:14px/1.45 system-ui,sans-serif}
+@media (prefers-color-scheme:dark){.gate{--ink:#e4e8ee;--soft:#98a3b3;--line:#39424f;--bad:#f0937f;
+ --bad-bg:#44241e;--ground:#161b22}}
+.gate h2{font-size:18px;margin:0 0 4px}.gate p{margin:0 0 12px;color:var(--soft);max-width:75ch}
+.gate .wide{overflow-x:auto}
+.gate table{border-collapse:collapse;font-size:13px;font-variant-numeric:tabular-nums}
+.gate th,.gate td{padding:5px 10px;border-bottom:1px solid var(--line);text-align:left;vertical-align:top}
+.gate th small{display:block;font-weight:normal;color:var(--soft)}
+.gate td.bad{color:var(--bad);background:var(--bad-bg);font-weight:600}
+.gate td.none{color:var(--soft)}.gate ul{margin:0;padding-left:16px}.gate code{font-size:12px}
+"""
+
+
+def gate_fragment(result: GateResult) -> str:
+    """The report as an HTML fragment with its own style, to be put into another page."""
+    checks = list(dict.fromkeys((row.check, row.title, row.limit) for row in result.table))
+    by_scene: dict[str, dict[str, GateRow]] = {}
+    for row in result.table:
+        by_scene.setdefault(row.scene, {})[row.check] = row
+    scenes = [*sorted(result.quarantined), *sorted(result.accepted)]
+    refused, total = len(result.quarantined), len(scenes)
+    return "\n".join(
+        [
+            f"<style>{STYLE}</style>",
+            '<section class="gate">',
+            f"<h2>Gate of {escape(result.product)}</h2>",
+            f"<p>{total - refused} of {total} new scenes accepted, {refused} quarantined. A quarantined one "
+            "is not read; it stays in the ledger with its reasons, and can be replayed.</p>",
+            '<div class="wide"><table>',
+            _head(checks),
+            "<tbody>",
+            *(_line(scene, checks, by_scene.get(scene, {}), result) for scene in scenes),
+            "</tbody></table></div>",
+            "</section>",
+        ]
+    )
+
+
+def gate_page(result: GateResult) -> str:
+    """The report as a whole page."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>Gate of {escape(result.product)}</title></head>\n"
+        f"<body>\n{gate_fragment(result)}\n</body></html>\n"
+    )
+
+
+def write_report(result: GateResult, path: Path) -> Path:
+    """Write the page; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(gate_page(result), encoding="utf-8")
+    return path
+
+
+def _head(checks: Sequence[tuple[str, str, str]]) -> str:
+    cells = "".join(f"<th>{escape(title)}<small>{escape(limit)}</small></th>" for _, title, limit in checks)
+    return f"<thead><tr><th>scene</th><th>verdict</th>{cells}<th>reasons</th></tr></thead>"
+
+
+def _line(
+    scene: str, checks: Sequence[tuple[str, str, str]], rows: dict[str, GateRow], result: GateResult
+) -> str:
+    reasons = result.quarantined.get(scene, ())
+    verdict = '<td class="bad">quarantined</td>' if reasons else "<td>accepted</td>"
+    cells = []
+    for check, _, _ in checks:
+        row = rows.get(check)
+        if row is None:
+            cells.append('<td class="none">not measured</td>')
+        elif row.passed:
+            cells.append(f"<td>{escape(row.value)}</td>")
+        else:
+            cells.append(f'<td class="bad">✕ {escape(row.value)}</td>')
+    listed = "".join(f"<li>{escape(reason)}</li>" for reason in reasons)
+    why = f"<td><ul>{listed}</ul></td>" if listed else "<td></td>"
+    return f"<tr><td><code>{escape(scene)}</code></td>{verdict}{''.join(cells)}{why}</tr>"

@@ -1,0 +1,289 @@
+"""Per-scene pixel statistics: one flat row per scene, from the overviews of its files.
+
+What the gate judges. Each file is opened once and read at about 256 pixels a side (128 where a file holds
+more than 32 bands) from its overviews: for a Sentinel-2 tile about one per cent of its bytes, in three
+requests per file. The windows that are cubed later are read from the full resolution, so no pixel is fetched
+twice. A file without overviews is sampled at a lattice of small windows instead of being read whole.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.windows import Window
+
+from catalog.errors import SceneError
+from catalog.products import Product
+from catalog.quality import FLAGS
+from catalog.radiometry import Calibration, calibrate, conversion, offset_doubt, to_physical
+from catalog.scenes import Scene
+from tasks.readers.assets import OpenAsset
+from tasks.readers.flags import cloud_fraction, empty_pixels, window_flags
+from tasks.readers.plan import BandFile, QualityFile, band_files, quality_files
+from tasks.readers.window import check_bands
+
+if TYPE_CHECKING:
+    from rasterio.io import DatasetReader
+
+    from catalog.archives import Archive
+
+SIDE_PX = 256
+MANY_BANDS = 32
+MANY_BANDS_SIDE_PX = 128
+LATTICE = 4
+"""Windows a side, for a file without overviews."""
+FULL_READ_PX = 1024
+"""A raster no larger than this is read as it is."""
+
+PLAUSIBLE: dict[str, tuple[float, float]] = {
+    "reflectance": (-0.3, 2.0),
+    "gamma0_db": (-60.0, 35.0),
+    "sigma0_db": (-60.0, 35.0),
+    "kelvin": (150.0, 400.0),
+}
+"""Quantity → where the 1st and the 99th percentile of any scene on Earth lie."""
+
+Progress = Callable[[str, int, int], None]
+
+
+@dataclass(frozen=True)
+class SceneStatistics:
+    """Rows of the scenes that could be read, and why the others could not."""
+
+    rows: tuple[dict[str, Any], ...]
+    failures: dict[str, SceneError]
+
+
+def measure_scenes(
+    scenes: Sequence[Scene],
+    product: Product,
+    archive: Archive,
+    *,
+    in_flight: int = 4,
+    progress: Progress | None = None,
+    attempts: int = 3,
+    pause_s: float = 0.5,
+) -> SceneStatistics:
+    """``scene_statistics`` of many scenes, in their order; a scene that fails does not stop the others."""
+    rows: dict[str, dict[str, Any]] = {}
+    failures: dict[str, SceneError] = {}
+    what = f"measure {product.id}"
+    with ThreadPoolExecutor(in_flight, thread_name_prefix="swath-measure") as pool:
+        jobs = {
+            pool.submit(scene_statistics, scene, product, archive, attempts=attempts, pause_s=pause_s): scene
+            for scene in scenes
+        }
+        try:
+            for done, job in enumerate(as_completed(jobs), start=1):
+                scene = jobs[job]
+                try:
+                    rows[scene.id] = job.result()
+                except SceneError as error:
+                    failures[scene.id] = error
+                if progress:
+                    progress(what, done, len(jobs))
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return SceneStatistics(tuple(rows[scene.id] for scene in scenes if scene.id in rows), failures)
+
+
+def scene_statistics(
+    scene: Scene, product: Product, archive: Archive, *, attempts: int = 3, pause_s: float = 0.5
+) -> dict[str, Any]:
+    """One flat row about a scene's pixels.
+
+    Fractions are of the scene's raster (``nodata_fraction``, ``valid_fraction``) or of its valid pixels.
+    ``p1_<band>``, ``p50_<band>`` and ``p99_<band>`` are percentiles of valid pixels in physical units, NaN
+    for an empty band. ``empty_bands``, ``constant_bands``, ``duplicate_bands`` and ``implausible_bands`` name
+    the bands in question, ``offset_doubt`` says why the pixels contradict the offset; None where all is well.
+
+    Raises
+    ------
+    SceneError: a file cannot be read, or the scene cannot be calibrated.
+    """
+    calibration = calibrate(product, scene)
+    values, flags = _decimated(scene, product, archive, attempts, pause_s)
+    nothing = (flags & FLAGS["nodata"]) != 0
+    row: dict[str, Any] = {
+        "scene": scene.id,
+        "product": product.id,
+        "nodata_fraction": float(nothing.mean()),
+        "valid_fraction": float(1 - nothing.mean()),
+        "cloud_fraction": cloud_fraction(product, flags),
+        "saturated_fraction": _saturated(product, values, flags, nothing),
+    }
+    row |= _percentiles(product, values, calibration)
+    row |= _findings(product, values, row, calibration)
+    return row
+
+
+def _decimated(
+    scene: Scene, product: Product, archive: Archive, attempts: int, pause_s: float
+) -> tuple[NDArray[Any], NDArray[np.uint8]]:
+    """All bands ``(band, y, x)`` and the quality flags ``(y, x)``, decimated to one common shape."""
+    bands, quality = band_files(scene, product), quality_files(scene, product)
+    side = MANY_BANDS_SIDE_PX if any(len(f.asset.bands) > MANY_BANDS for f in bands) else SIDE_PX
+    with ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(16, thread_name_prefix="swath-overview"))
+        opened: list[tuple[Any, OpenAsset]] = []
+        files: list[BandFile | QualityFile] = [*bands, *quality]
+        for file in files:
+            label = file.label if isinstance(file, BandFile) else file.asset.key
+            asset = OpenAsset(scene.id, file.asset, label, archive, attempts=attempts, pause_s=pause_s)
+            stack.callback(asset.close)
+            opened.append((file, asset))
+        shapes = list(pool.map(lambda pair: pair[1].use(lambda dataset: dataset.shape), opened))
+        shape = (min(side, *(s[0] for s in shapes)), min(side, *(s[1] for s in shapes)))
+        lattice = any(pool.map(lambda pair: pair[1].use(_lacks_overviews), opened))
+
+        def of_bands(pair: tuple[Any, OpenAsset]) -> NDArray[Any]:
+            numbers = list(range(1, len(pair[0].asset.bands) + 1))
+
+            def work(dataset: DatasetReader) -> NDArray[Any]:
+                check_bands(dataset, product, numbers, scene.id)
+                return _read(dataset, numbers, shape, lattice)
+
+            return pair[1].use(work)
+
+        def of_quality(pair: tuple[Any, OpenAsset]) -> NDArray[Any]:
+            return pair[1].use(lambda dataset: _read(dataset, [1], shape, lattice))
+
+        read = list(pool.map(of_bands, opened[: len(bands)]))
+        layers = list(pool.map(of_quality, opened[len(bands) :]))
+    by_name = {
+        name: stack_of[place]
+        for file, stack_of in zip(bands, read, strict=True)
+        for place, name in enumerate(file.asset.bands)
+    }
+    values = np.stack([by_name[name] for name in product.band_names]).astype(product.dtype, copy=False)
+    raw = {
+        meaning: layer[0] for file, layer in zip(quality, layers, strict=True) for meaning in file.meanings
+    }
+    empty = {0.0: empty_pixels(values, product.nodata)}
+    return values, window_flags(product, empty, raw, None, (values.shape[1], values.shape[2]))
+
+
+def _lacks_overviews(dataset: DatasetReader) -> bool:
+    return max(dataset.shape) > FULL_READ_PX and not dataset.overviews(1)
+
+
+def _read(dataset: DatasetReader, numbers: list[int], shape: tuple[int, int], lattice: bool) -> NDArray[Any]:
+    if not lattice:
+        return np.asarray(
+            dataset.read(numbers, out_shape=(len(numbers), *shape), resampling=Resampling.nearest)
+        )
+    # The same ground from every band: each window covers the same share of the raster, whatever its pixels.
+    rows, cols = max(1, shape[0] // LATTICE), max(1, shape[1] // LATTICE)
+    height, width = dataset.shape
+    share = min(1.0 / LATTICE, rows / FULL_READ_PX)
+    strips = []
+    for i in range(LATTICE):
+        cells = []
+        for j in range(LATTICE):
+            top, left = ((k + 0.5) / LATTICE - share / 2 for k in (i, j))
+            window = Window(
+                round(left * width),
+                round(top * height),
+                max(1, round(share * width)),
+                max(1, round(share * height)),
+            )
+            cells.append(
+                dataset.read(
+                    numbers,
+                    window=window,
+                    out_shape=(len(numbers), rows, cols),
+                    resampling=Resampling.nearest,
+                )
+            )
+        strips.append(np.concatenate(cells, axis=2))
+    return np.concatenate(strips, axis=1)
+
+
+def _saturated(
+    product: Product, values: NDArray[Any], flags: NDArray[np.uint8], nothing: NDArray[np.bool_]
+) -> float:
+    """Of the valid pixels: by the QA layer, or by values at the end of the data type, whichever is more."""
+    if nothing.all():
+        return 0.0
+    by_layer = float(np.mean((flags[~nothing] & FLAGS["saturated"]) != 0))
+    if values.dtype.kind == "f" or product.nodata == np.iinfo(values.dtype).max:
+        return by_layer
+    return max(by_layer, float(np.mean(values[:, ~nothing] == np.iinfo(values.dtype).max)))
+
+
+def _percentiles(product: Product, values: NDArray[Any], calibration: Calibration) -> dict[str, Any]:
+    row: dict[str, Any] = {}
+    for place, band in enumerate(product.bands):
+        physical, valid = to_physical(
+            values[place],
+            conversion=conversion(product, band),
+            scale=calibration.scale[place],
+            offset=calibration.offset[place],
+            nodata=product.nodata,
+            k1=calibration.k1[place],
+            k2=calibration.k2[place],
+        )
+        if valid.any():
+            low, middle, high = (float(v) for v in np.percentile(physical[valid], (1, 50, 99)))
+        else:
+            low = middle = high = math.nan
+        row |= {f"p1_{band.name}": low, f"p50_{band.name}": middle, f"p99_{band.name}": high}
+    return row
+
+
+def _findings(
+    product: Product, values: NDArray[Any], row: dict[str, Any], calibration: Calibration
+) -> dict[str, Any]:
+    empty: list[str] = []
+    constant: list[str] = []
+    duplicate: list[str] = []
+    implausible: list[str] = []
+    darkest: dict[str, float] = {}
+    below = total = 0
+    first_with: dict[bytes, str] = {}
+    for place, band in enumerate(product.bands):
+        valid = values[place][~empty_pixels(values[place][None], product.nodata)]
+        if valid.size == 0:
+            empty.append(band.name)
+            continue
+        darkest[band.name] = float(np.percentile(valid, 1))
+        if calibration.offset[place] < 0 and product.radiometry.rule == "sentinel-2-offset":
+            below += int(np.sum(valid < -calibration.offset[place] / calibration.scale[place]))
+            total += valid.size
+        if valid.size > 1 and valid.min() == valid.max():
+            constant.append(band.name)
+            continue
+        digest = hashlib.sha256(values[place].tobytes()).digest()
+        twin = first_with.setdefault(digest, band.name)
+        if twin != band.name:
+            duplicate.append(f"{band.name} = {twin}")
+        low, high = PLAUSIBLE[band.quantity]
+        if row[f"p1_{band.name}"] < low or row[f"p99_{band.name}"] > high:
+            span = f"{row[f'p1_{band.name}']:.3g} to {row[f'p99_{band.name}']:.3g}"
+            implausible.append(f"{band.name} {span}")
+    doubt = offset_doubt(calibration, darkest) if product.radiometry.rule == "sentinel-2-offset" else None
+    return {
+        "empty_share": len(empty) / len(product.bands),
+        "empty_bands": _listed(empty),
+        "constant_bands": _listed(constant),
+        "duplicate_bands": _listed(duplicate),
+        "implausible_bands": _listed(implausible),
+        "below_offset_share": below / total if total else math.nan,
+        "offset_doubt": doubt,
+    }
+
+
+def _listed(names: list[str]) -> str | None:
+    if not names:
+        return None
+    return ", ".join(names[:6]) + (f" and {len(names) - 6} more" if len(names) > 6 else "")
