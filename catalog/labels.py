@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from catalog.errors import UsageError
 from catalog.grids import Grid
 from catalog.settings import load_settings
+from catalog.windows import transformer
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -197,42 +198,52 @@ def _fitting(folder: Path, pattern: str) -> list[Path]:
 
 def _raster_window(label_set: LabelSet, file: str, grid: Grid) -> NDArray[np.int32] | None:
     import rasterio
-    from rasterio.enums import Resampling
     from rasterio.errors import RasterioError
-    from rasterio.transform import Affine
-    from rasterio.vrt import WarpedVRT
+    from rasterio.windows import Window
 
     path = Path(file)
     changed = path.stat().st_mtime_ns if path.is_file() else 0
     try:
         if not _reaches(_extent(file, changed, label_set.epsg), grid):
             return None
-        with (
-            rasterio.open(file) as opened,
-            WarpedVRT(
-                opened,
-                src_crs=_crs(opened, label_set.epsg),
-                crs=f"EPSG:{grid.epsg}",
-                transform=Affine(*grid.affine),
-                height=grid.shape[0],
-                width=grid.shape[1],
-                resampling=Resampling.nearest,
-                tolerance=0,  # each pixel by its own coordinates, not by interpolated ones
-                add_alpha=opened.nodata is None,
-            ) as warped,
-        ):
-            values = warped.read(1)
-            seen = warped.dataset_mask() != 0
+        with rasterio.open(file) as opened:
+            # Which raster pixel holds each grid pixel's centre, each by its own coordinates.
+            x, y = _centres(grid, _crs(opened, label_set.epsg))
+            to_pixel = ~opened.transform
+            columns = np.floor(to_pixel.a * x + to_pixel.b * y + to_pixel.c + 1e-9)
+            rows = np.floor(to_pixel.d * x + to_pixel.e * y + to_pixel.f + 1e-9)
+            inside = (columns >= 0) & (columns < opened.width) & (rows >= 0) & (rows < opened.height)
+            if not inside.any():
+                return None
+            columns, rows = columns[inside].astype(np.int64), rows[inside].astype(np.int64)
+            left, top = int(columns.min()), int(rows.min())
+            part = Window(left, top, int(columns.max()) - left + 1, int(rows.max()) - top + 1)
+            read = opened.read(1, window=part)[rows - top, columns - left]
+            seen = opened.read_masks(1, window=part)[rows - top, columns - left] != 0
     except RasterioError as error:
         raise _unreadable(label_set, file, error) from error
-    if values.dtype.kind == "f":
-        seen &= np.isfinite(values) & (values == np.round(values))
-    return np.where(seen, np.where(seen, values, 0).astype(np.int32), IGNORE).astype(np.int32)
+    if read.dtype.kind == "f":
+        seen &= np.isfinite(read) & (read == np.round(read))
+    window = np.full(grid.shape, IGNORE, np.int32)
+    window[inside] = np.where(seen, np.where(seen, read, 0).astype(np.int64), IGNORE)
+    return window
 
 
-def _crs(opened: DatasetReader, epsg: int | None) -> Any:
+def _centres(grid: Grid, crs: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Coordinates of a grid's pixel centres ``(y, x)`` in another CRS."""
+    a, b, c, d, e, f = grid.affine
+    column, row = np.meshgrid(np.arange(grid.shape[1]) + 0.5, np.arange(grid.shape[0]) + 0.5)
+    x, y = a * column + b * row + c, d * column + e * row + f
+    if crs == f"EPSG:{grid.epsg}":
+        return x, y
+    moved_x, moved_y = transformer(grid.epsg, crs).transform(x, y)
+    return moved_x, moved_y
+
+
+def _crs(opened: DatasetReader, epsg: int | None) -> str:
     if opened.crs is not None:
-        return opened.crs
+        code = opened.crs.to_epsg()
+        return f"EPSG:{code}" if code is not None else str(opened.crs.to_wkt())
     if epsg is not None:
         return f"EPSG:{epsg}"
     raise UsageError(
@@ -268,18 +279,16 @@ def _reaches(extent: tuple[float, float, float, float], grid: Grid) -> bool:
 
 def _vector_window(label_set: LabelSet, file: str, grid: Grid) -> NDArray[np.int32] | None:
     import shapely
-    from pyproj import Transformer
     from rasterio.features import rasterize
     from rasterio.transform import Affine
 
     shapes, values, tree = _shapes(label_set, file)
     own = label_set.epsg or 4326
-    to_own = Transformer.from_crs(grid.epsg, own, always_xy=True)
+    to_own, to_grid = transformer(grid.epsg, own), transformer(own, grid.epsg)
     reached = shapely.box(*to_own.transform_bounds(*grid.bounds, densify_pts=5))
     rows = sorted(tree.query(reached, predicate="intersects").tolist())
     if not rows:
         return None
-    to_grid = Transformer.from_crs(own, grid.epsg, always_xy=True)
     moved = shapely.transform(shapes[rows], lambda x, y: to_grid.transform(x, y), interleaved=False)
     # Later shapes overwrite earlier ones in GDAL; the first of the file is to stand.
     pairs = [(shape, values[row]) for row, shape in zip(rows, moved, strict=True)][::-1]

@@ -197,13 +197,13 @@ def code_version() -> str:
 
 
 @cache
-def source_hash() -> str:
+def source_hash(packages: tuple[str, ...] = PACKAGES) -> str:
     """SHA-256 of the code and data files of Swath's packages: which code runs, for identities.
 
     Unlike a commit it does not change with the documentation or the tests.
     """
     digest = hashlib.sha256()
-    for package in PACKAGES:
+    for package in packages:
         for path in sorted((_ROOT / package).rglob("*")):
             if path.suffix in (".py", ".yaml", ".json") and path.is_file():
                 digest.update(path.relative_to(_ROOT).as_posix().encode() + b"\0")

@@ -4,8 +4,10 @@ The split of a block is a pure function of the seed and the block: it never depe
 in use, so old places keep theirs when new ones appear. Sixteen neighbouring blocks form a cell in which the
 hashes are ranked, and the rank gives the split: shares hold within every full cell to one sixteenth.
 
-A window is kept only if nothing within half the buffer of it belongs to another split. Any way from one split
-to another crosses such a margin twice, so windows of different splits are a whole buffer apart.
+A window belongs to the block that holds its centre. Where a buffer is asked for, it is kept only if nothing
+within half the buffer of it belongs to another split: any way from one split to another crosses such a margin
+twice, so windows of different splits are a whole buffer apart. Without one, windows of different splits may
+touch; that they never overlap is seen to where they are laid out.
 """
 
 from __future__ import annotations
@@ -54,7 +56,7 @@ def assign(
 
 
 def block_split(rule: SplitRule, seed: int, epsg: int, i: int, j: int) -> str:
-    """The split of block (i, j) of a UTM zone: easting from i·block_m, north of the equator from j·block_m."""
+    """The split of block (i, j) of a UTM zone: easting from i·block_m, from the equator j·block_m."""
     return SPLITS[_drawn(_shares(rule), seed, rule.block_m, epsg, i, j)]
 
 
@@ -66,10 +68,11 @@ def block_id(rule: SplitRule, epsg: int, i: int, j: int) -> str:
 def _by_block(windows: Windows, rule: SplitRule, seed: int, shift_m: float) -> Assignment:
     import numpy as np
 
-    margin = rule.buffer_m / 2 * SCALE_MARGIN + shift_m if rule.buffer_m > 0 else 0.0
-    count = len(windows)
-    split = np.full(count, DROPPED, np.int8)
-    mixed = np.zeros(count, bool)
+    split, blocks = _of_centres(windows, rule, seed)
+    if rule.buffer_m == 0:
+        return Assignment(split, blocks)
+    margin = rule.buffer_m / 2 * SCALE_MARGIN + shift_m
+    mixed = np.zeros(len(windows), bool)
     longitude, latitude = windows.corners_degrees(margin)
     zones = zones_of(longitude, latitude)
     for epsg in (int(code) for code in np.unique(zones)):
@@ -84,13 +87,16 @@ def _by_block(windows: Windows, rule: SplitRule, seed: int, shift_m: float) -> A
         for di in range(int((high_i - low_i).max()) + 1):
             for dj in range(int((high_j - low_j).max()) + 1):
                 i, j = np.minimum(low_i + di, high_i), np.minimum(low_j + dj, high_j)
-                drawn = _draw(rule, seed, epsg, i, j)
-                known = split[rows]
-                mixed[rows] |= (known != DROPPED) & (known != drawn)
-                split[rows] = np.where(known == DROPPED, drawn, known)
-    split[mixed] = DROPPED
+                mixed[rows] |= _draw(rule, seed, epsg, i, j) != split[rows]
+    return Assignment(np.where(mixed, DROPPED, split).astype(np.int8), blocks)
 
-    blocks = [""] * count
+
+def _of_centres(windows: Windows, rule: SplitRule, seed: int) -> tuple[NDArray[np.int8], list[str]]:
+    """Split and id of the block that holds each window's centre."""
+    import numpy as np
+
+    split = np.full(len(windows), DROPPED, np.int8)
+    blocks = [""] * len(windows)
     centre_longitude, centre_latitude = windows.centres_degrees()
     own = zones_of(centre_longitude, centre_latitude)
     for epsg in (int(code) for code in np.unique(own)):
@@ -100,10 +106,12 @@ def _by_block(windows: Windows, rule: SplitRule, seed: int, shift_m: float) -> A
             x, y = x[rows], y[rows]
         else:
             x, y = from_degrees(epsg, centre_longitude[rows], centre_latitude[rows])
-        columns, lines = np.floor(x / rule.block_m), np.floor((y - equator_m(epsg)) / rule.block_m)
-        for row, i, j in zip(rows, columns, lines, strict=True):
-            blocks[row] = block_id(rule, epsg, int(i), int(j))
-    return Assignment(split, blocks)
+        columns = np.floor(x / rule.block_m).astype(np.int64)
+        lines = np.floor((y - equator_m(epsg)) / rule.block_m).astype(np.int64)
+        split[rows] = _draw(rule, seed, epsg, columns, lines)
+        for row, i, j in zip(rows.tolist(), columns.tolist(), lines.tolist(), strict=True):
+            blocks[row] = block_id(rule, epsg, i, j)
+    return split, blocks
 
 
 def _touched(values: NDArray[np.float64], side: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -7,6 +7,7 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import UsageError
@@ -18,6 +19,7 @@ from catalog.scenes import Scene
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from pyproj import Transformer
 
     Numbers = NDArray[np.float64]
 
@@ -83,18 +85,22 @@ def _metres(value: float) -> str:
 
 def to_degrees(epsg: int, x: Numbers, y: Numbers) -> tuple[Numbers, Numbers]:
     """UTM metres to (longitude, latitude)."""
-    from pyproj import Transformer
-
-    longitude, latitude = Transformer.from_crs(epsg, 4326, always_xy=True).transform(x, y)
+    longitude, latitude = transformer(epsg, 4326).transform(x, y)
     return longitude, latitude
 
 
 def from_degrees(epsg: int, longitude: Numbers, latitude: Numbers) -> tuple[Numbers, Numbers]:
     """(longitude, latitude) to UTM metres."""
+    x, y = transformer(4326, epsg).transform(longitude, latitude)
+    return x, y
+
+
+@lru_cache(maxsize=512)
+def transformer(source: int | str, target: int | str) -> Transformer:
+    """Made once for each pair of CRSs: making one takes longer than using it."""
     from pyproj import Transformer
 
-    x, y = Transformer.from_crs(4326, epsg, always_xy=True).transform(longitude, latitude)
-    return x, y
+    return Transformer.from_crs(source, target, always_xy=True)
 
 
 def zones_of(longitude: Numbers, latitude: Numbers) -> NDArray[np.int64]:

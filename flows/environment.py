@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 
+from catalog.errors import SwathError
 from catalog.settings import Settings, load_settings
 
 QUIET = {
@@ -30,4 +32,24 @@ def prepare_environment(settings: Settings | None = None) -> Settings:
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     os.environ["SWATH_HOME"] = str(settings.home)
+    calm_logs()
     return settings
+
+
+class OneLineErrors(logging.Filter):
+    """Lets a known error be one line: its message says what happened and what to do, a traceback does not."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, SwathError):
+            record.msg, record.args, record.exc_info = "%s", (str(error),), None
+        return True
+
+
+def calm_logs() -> None:
+    """Known errors are logged without a traceback, and chatty libraries only when something is wrong."""
+    one_line = OneLineErrors()
+    for name in ("prefect.flow_runs", "prefect.task_runs"):
+        logging.getLogger(name).addFilter(one_line)
+    for name in ("great_expectations", "httpx", "botocore"):
+        logging.getLogger(name).setLevel(logging.WARNING)

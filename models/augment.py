@@ -1,7 +1,7 @@
 """Random views of a batch, on its device, for any number of bands; masks follow the pixels.
 
-Pixels are z-scored floats: nothing here clamps. Interpolating steps mix valid pixels only (values and mask are
-filtered together and divided), so what lies under a mask never reaches a view.
+Pixels are z-scored floats: nothing here clamps. Interpolating steps mix valid pixels only (values and mask
+are filtered together and divided), so what lies under a mask never reaches a view.
 """
 
 from __future__ import annotations

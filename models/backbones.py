@@ -111,10 +111,10 @@ def pooled(features: Tensor, share: Tensor) -> Tensor:
 def valid_share(
     valid: Tensor | None, shape: tuple[int, int] | torch.Size, *, like: Tensor, batch: int | None = None
 ) -> Tensor:
-    """Share of valid values (over bands and pixels) in each cell of a grid of ``shape``: ``(batch, 1, h, w)``."""
+    """Share of valid values (over bands and pixels) in each cell of a grid: ``(batch, 1, h, w)``."""
     if valid is None:
         return like.new_ones((batch or like.shape[0], 1, *shape))
-    return F.adaptive_avg_pool2d(valid.to(like.dtype).mean(1, keepdim=True), tuple(shape))
+    return F.adaptive_avg_pool2d(valid.to(like.dtype).mean(1, keepdim=True), (shape[0], shape[1]))
 
 
 def attention_mask(believed: Tensor, prefix: int) -> Tensor:

@@ -26,7 +26,7 @@ PROGRAM = "program.pt2"
 
 
 class PhysicalEncoder(nn.Module):
-    """A frozen encoder on physical units: reflectance, decibels or kelvin, as its ``config.json`` says per band."""
+    """A frozen encoder on physical units: reflectance, decibels or kelvin, as its config says per band."""
 
     def __init__(self, encoder: Encoder, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -44,7 +44,8 @@ class PhysicalEncoder(nn.Module):
         ``valid`` is boolean, ``(batch, y, x)`` or ``(batch, 1 or band, y, x)``; None: every finite value is.
         What is not finite is invalid in any case.
         """
-        return self.encoder(*self._normalised(values, valid))
+        embedding: Tensor = self.encoder(*self._normalised(values, valid))
+        return embedding
 
     def dense(self, values: Tensor, valid: Tensor | None = None) -> Tensor:
         """Feature map ``(batch, d, h, w)`` of the same input."""
@@ -102,7 +103,7 @@ def save_encoder(folder: Path, encoder: Encoder, config: Mapping[str, Any]) -> N
     """Write ``model.safetensors`` and ``config.json`` (with the weights' SHA-256) into ``folder``.
 
     The weights of a plain timm backbone carry timm's own names, so that
-    ``timm.create_model(config["timm"]["name"], **config["timm"]["args"])`` loads them strictly, without Swath.
+    ``timm.create_model(config["timm"]["name"], **config["timm"]["args"])`` loads them strictly.
     """
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(folder / WEIGHTS, encoder)
@@ -124,8 +125,8 @@ def weights_of(encoder: Encoder) -> dict[str, Tensor]:
 def export_program(folder: Path) -> Path:
     """Write ``program.pt2`` beside the weights: a ``torch.export`` program for use without Swath.
 
-    ``torch.export.load(path).module()(values, valid)`` takes physical values ``(batch, band, y, x)`` and a boolean
-    mask of the same shape, for any batch size at the encoder's input size, and returns embeddings.
+    ``torch.export.load(path).module()(values, valid)`` takes physical values ``(batch, band, y, x)`` and a
+    boolean mask of the same shape, at the encoder's input size and any batch size, and returns embeddings.
     """
     model = load_encoder(folder)
     config = model.config

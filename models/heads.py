@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from lightly.models.modules.heads import ProjectionHead
 from torch import nn
 
@@ -12,7 +14,7 @@ def projection_mlp(widths: tuple[int, ...], *, batch_norm: bool) -> ProjectionHe
     ``projection_mlp((512, 2048, 128), batch_norm=False)`` is MoCo-v2's head.
     """
     blocks: list[tuple[int, int, nn.Module | None, nn.Module | None]] = []
-    for position, (width_in, width_out) in enumerate(zip(widths, widths[1:], strict=False)):
+    for position, (width_in, width_out) in enumerate(pairwise(widths)):
         last = position == len(widths) - 2
         norm = nn.BatchNorm1d(width_out) if batch_norm and not last else None
         blocks.append((width_in, width_out, norm, None if last else nn.ReLU(inplace=True)))

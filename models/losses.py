@@ -52,7 +52,7 @@ class KeyQueue(nn.Module):
 
     @torch.no_grad()
     def push(self, keys: Tensor, places: Tensor) -> None:
-        """Add L2-normalised ``keys (batch, d)`` with their ``places (batch,)``, of every device in rank order."""
+        """Add L2-normalised ``keys (batch, d)`` and ``places (batch,)``, of all devices in rank order."""
         keys, places = gathered(keys.detach().float()), gathered(places)
         size = len(self.keys)
         keys, places = keys[-size:], places[-size:]
@@ -72,9 +72,10 @@ def gathered(values: Tensor) -> Tensor:
 
 
 def token_targets(tokens: Tensor, valid: Tensor, *, normalise: bool) -> Tensor:
-    """Reconstruction targets ``(batch, token, value)``, optionally normalised per token over its valid values.
+    """Reconstruction targets ``(batch, token, value)``; ``normalise``: per token, over its valid values.
 
-    The unbiased variance with 1e-6 added is that of the released MAE code (He et al. 2022). Invalid values become 0.
+    The unbiased variance with 1e-6 added is that of the released MAE code (He et al. 2022). Invalid values
+    become 0.
     """
     weight = valid.to(tokens.dtype)
     tokens = torch.where(valid, tokens, 0.0)

@@ -20,10 +20,11 @@ def to_tokens(values: Tensor, patch_px: int) -> Tensor:
 
 
 def choose_visible(believed: Tensor, mask_ratio: float) -> tuple[Tensor, Tensor]:
-    """Which tokens the encoder sees: ``believed (batch, token)`` → (indices ``(batch, kept)``, masked ``(batch, token)``).
+    """Which tokens the encoder sees, and which it has to predict.
 
-    The kept number is the same for every sample. Tokens without a valid pixel are kept only where there are too
-    few others; they are never attended to, and count neither as seen nor as a target.
+    ``believed (batch, token)``: those with a valid pixel. Returns indices ``(batch, kept)``, as many for
+    every sample, and the masked ones ``(batch, token)``. Tokens without a valid pixel are kept only where there are
+    too few others; they are never attended to, and count neither as seen nor as a target.
     """
     batch, tokens = believed.shape
     kept = max(1, round(tokens * (1 - mask_ratio)))
@@ -50,14 +51,15 @@ def encode_visible(encoder: Encoder, x: Tensor, visible: Tensor, believed: Tenso
     mask = attention_mask(believed.gather(1, visible), prefix)
     for block in vit.blocks:
         tokens = block(tokens, attn_mask=mask)
-    return vit.norm(tokens)
+    encoded: Tensor = vit.norm(tokens)
+    return encoded
 
 
 class Decoder(nn.Module):
     """A narrow transformer that predicts every token from the visible ones and a learned placeholder.
 
-    timm blocks with fixed sine-cosine positions, as in MAE; lightly's ``MAEDecoderTIMM`` is deprecated and takes
-    square grids only.
+    timm blocks with fixed sine-cosine positions, as in MAE; lightly's ``MAEDecoderTIMM`` is deprecated and
+    takes square grids only.
     """
 
     positions: Tensor
@@ -88,8 +90,8 @@ class Decoder(nn.Module):
     def forward(self, encoded: Tensor, visible: Tensor, believed: Tensor) -> Tensor:
         """Predictions ``(batch, token, values)`` for every token.
 
-        ``encoded (batch, prefix + kept, d)``, ``visible (batch, kept)``, ``believed (batch, token)``. A kept token
-        without a valid pixel gives way to the placeholder.
+        ``encoded (batch, prefix + kept, d)``, ``visible (batch, kept)``, ``believed (batch, token)``. A kept
+        token without a valid pixel gives way to the placeholder.
         """
         tokens = self.embed(encoded)
         kept = visible.shape[1]
@@ -102,7 +104,8 @@ class Decoder(nn.Module):
         tokens = torch.cat([prefix, everything], 1)
         for block in self.blocks:
             tokens = block(tokens)
-        return self.predict(self.norm(tokens))[:, prefix.shape[1] :]
+        predicted: Tensor = self.predict(self.norm(tokens))
+        return predicted[:, prefix.shape[1] :]
 
 
 def sine_cosine_positions(grid: Sequence[int], width: int) -> Tensor:

@@ -21,7 +21,7 @@ class Normalisation:
     fill: float = 0.0
 
     def apply(self, values: Tensor, valid: Tensor) -> Tensor:
-        """``values (batch, band, y, x)`` physical, ``valid (batch, 1 or band, y, x)`` → normalised, filled."""
+        """Physical ``values (batch, band, y, x)`` → normalised, filled where not ``valid``."""
         mean = torch.tensor(self.mean, dtype=values.dtype, device=values.device)[:, None, None]
         std = torch.tensor(self.std, dtype=values.dtype, device=values.device)[:, None, None]
         # `where` and not a product: what lies under the mask may be NaN.
@@ -36,7 +36,7 @@ class Normalisation:
 
 
 class BandStatistics:
-    """Running mean and deviation per band; batches are merged as in Chan, Golub & LeVeque 1979, in float64."""
+    """Running mean and deviation per band in float64; merged as in Chan, Golub & LeVeque 1979."""
 
     def __init__(self, bands: int) -> None:
         self.count: NDArray[np.float64] = np.zeros(bands)

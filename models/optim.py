@@ -24,7 +24,8 @@ def make_optimiser(module: nn.Module, request: Optimiser) -> torch.optim.Optimiz
         return torch.optim.AdamW(groups, lr=request.learning_rate, betas=(0.9, 0.95))
     from lightly.utils.lars import LARS
 
-    return LARS(groups, lr=request.learning_rate, momentum=request.momentum)
+    lars: torch.optim.Optimizer = LARS(groups, lr=request.learning_rate, momentum=request.momentum)
+    return lars
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:

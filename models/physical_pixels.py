@@ -55,7 +55,7 @@ class BandChoice:
 
     @cached_property
     def columns(self) -> dict[float, list[int]]:
-        """Native ground sampling → positions in the cube's array of that resolution, aligned with the above."""
+        """Native ground sampling → positions in the cube's array of it, aligned with ``by_resolution``."""
         return {
             gsd: [
                 [band.name for band in self.product.bands_at(gsd)].index(self.names[position])
@@ -153,7 +153,7 @@ def physical_pixels(
 
 
 def one_mask(valid: Tensor) -> Tensor:
-    """``(batch, band, y, x)`` as ``(batch, 1, y, x)`` where all bands agree, as they mostly do: half the work."""
+    """``(batch, band, y, x)`` as ``(batch, 1, y, x)`` where all bands agree (mostly): half the work."""
     first = valid[:, :1]
     return first if bool((valid == first).all()) else valid
 
@@ -194,4 +194,5 @@ def _per_band(values: NDArray[np.float64], device: torch.device | str) -> Tensor
 
 def _common_size(raw: RawSamples, choice: BandChoice) -> int:
     gsd = next(iter(choice.by_resolution))
-    return max(1, round(raw.pixels[gsd].shape[-1] * gsd / choice.gsd_m))
+    side: int = raw.pixels[gsd].shape[-1]
+    return max(1, round(side * gsd / choice.gsd_m))

@@ -23,7 +23,7 @@ DEFAULT_CACHE_BYTES = 2 * 1024**3
 class SampleReader:
     """Reads raw samples of one product by row, whole chunks at a time, and keeps the last ones.
 
-    ``cube`` is a ``catalog.cubes.Cube``; ``rows`` are the rows that may be asked for, others of their chunks are
+    ``cube`` is a ``catalog.cubes.Cube``; ``rows`` are those that may be asked for, others of their chunks are
     not kept.
     """
 
@@ -127,9 +127,9 @@ class RawBatch:
 class BatchStream:
     """Batches ``start``, ``start + 1``, … of a plan, in order, read ahead by threads.
 
-    Each process of a distributed run takes its own slice of every batch, so that the data do not depend on the
-    number of devices. ``wait_share`` is the share of the time since the first batch that the consumer spent
-    waiting for data: above 0.1 the loader holds up the training.
+    Each process of a distributed run takes its own slice of every batch, so that the data do not depend on
+    the number of devices. ``wait_share`` is the share of the time since the first batch that the consumer
+    spent waiting for data: above 0.1 the loader holds up the training.
     """
 
     def __init__(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from timm.models.resnet import ResNet
@@ -38,7 +39,10 @@ class SpectralAdapter(nn.Sequential):
 
     def forward(self, spectra: Tensor) -> Tensor:
         """``(batch, band, y, x)`` → ``(batch, 128, y, x)``."""
-        return super().forward(spectra.unsqueeze(1)).squeeze(2)
+        folded = spectra.unsqueeze(1)
+        for layer in self:
+            folded = layer(folded)
+        return folded.squeeze(2)
 
 
 def adapter_lengths(bands: int) -> tuple[int, ...]:
@@ -86,13 +90,11 @@ class SpectralStage(nn.Module):
 
 
 def replace_stem(backbone: ResNet) -> None:
-    """Turn a timm ResNet into SpectralEarth's: no 7×7 stem, no max-pool, first block of its own; stride 16."""
-    backbone.conv1 = nn.Identity()
-    backbone.bn1 = nn.Identity()
-    backbone.act1 = nn.Identity()
-    backbone.maxpool = nn.Identity()
+    """Make a timm ResNet SpectralEarth's: no 7×7 stem, no max-pool, first block of its own; stride 16."""
+    for stem in ("conv1", "bn1", "act1", "maxpool"):
+        setattr(backbone, stem, nn.Identity())
     first = backbone.layer1
     assert isinstance(first, nn.Sequential)
     rest: Sequence[nn.Module] = list(first.children())[1:]
-    width = int(backbone.feature_info[1]["num_chs"])
+    width: Any = backbone.feature_info[1]["num_chs"]
     backbone.layer1 = nn.Sequential(SpectralStage(ADAPTER_CHANNELS, width), *rest)

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
 
 import torch
 from torch import nn
 
 from models.optim import cosine
 
-M = TypeVar("M", bound=nn.Module)
 
-
-def make_teacher(student: M) -> M:
+def make_teacher[M: nn.Module](student: M) -> M:
     """A deep copy without gradients that shares no storage with the student."""
     teacher = copy.deepcopy(student)
     for parameter in teacher.parameters():

@@ -67,7 +67,7 @@ def train(spec: TrainingSpec) -> int:
 
     from catalog.cubes import open_cube
     from models.backbones import Encoder, describe_architecture
-    from models.encoder_files import describe_encoder, save_encoder, save_weights, weights_of
+    from models.encoder_files import describe_encoder, save_weights, weights_of
     from models.methods import load_method
     from models.methods.method import MethodContext
     from models.physical_pixels import choose_bands
@@ -149,14 +149,7 @@ def train(spec: TrainingSpec) -> int:
         return files.STOPPED
     if rank:
         return 0
-    drawn = plan.drawn(request.steps * request.accumulate)
-    encoder_folder = folder / files.ENCODER
-    partial = folder / f".{files.ENCODER}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    shutil.rmtree(encoder_folder, ignore_errors=True)
-    save_encoder(partial, method.encoder, config)
-    _write_samples(partial / files.SAMPLES, pool, drawn)
-    partial.rename(encoder_folder)
+    _write_encoder(folder, method.encoder, config, plan, request.steps * request.accumulate)
     distance, moved = weight_distance(weights_of(method.encoder), initial)
     write_json(
         folder / files.RESULT,
@@ -174,7 +167,7 @@ def train(spec: TrainingSpec) -> int:
             "metrics": keeper.last,
             "weight_distance": distance,
             "tensors_moved": moved,
-            "samples_drawn": len(drawn),
+            "samples_drawn": len(plan.drawn(request.steps * request.accumulate)),
             "samples_in_pool": pool.count,
             "places_in_pool": len(pool.place_ids),
             "seconds": round(time.perf_counter() - began, 3),
@@ -184,6 +177,18 @@ def train(spec: TrainingSpec) -> int:
         },
     )
     return 0
+
+
+def _write_encoder(folder: Path, encoder: Any, config: dict[str, Any], plan: Any, batches: int) -> None:
+    """The encoder folder, whole or not there."""
+    from models.encoder_files import save_encoder
+
+    partial = folder / f".{files.ENCODER}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    shutil.rmtree(folder / files.ENCODER, ignore_errors=True)
+    save_encoder(partial, encoder, config)
+    _write_samples(partial / files.SAMPLES, plan.pool, plan.drawn(batches))
+    partial.rename(folder / files.ENCODER)
 
 
 def _options(kind: Any, given: dict[str, Any], encoder: str) -> Any:
@@ -242,7 +247,8 @@ def _start_from(source: Path, encoder: Any, config: dict[str, Any]) -> None:
 
     older = read_config(source)
     verify_folder(source, older)
-    differing = [key for key in ("timm", "front_end", "bands") if older[key] != config[key]]
+    ours = json.loads(json.dumps(config))
+    differing = [key for key in ("timm", "front_end", "bands") if older[key] != ours[key]]
     if differing:
         raise TrainingError(
             "cannot-start-from",
@@ -284,7 +290,7 @@ def write_json(path: Path, document: dict[str, Any]) -> None:
 
 
 def _run_lock(folder: Path) -> Any:
-    """One training per run folder: a restarted flow waits for an orphan of the last one to write its checkpoint."""
+    """One training per run folder: a restarted flow waits for an orphan to write its checkpoint."""
     from filelock import FileLock
 
     folder.mkdir(parents=True, exist_ok=True)

@@ -30,8 +30,8 @@ from models.sample_batches import BatchStream, RawBatch
 class Pretrainer(lightning.LightningModule):
     """Raw batches → physical, normalised, augmented views on the device → the method's loss.
 
-    Everything random in a step is seeded by (seed, batch, process): with the weights, the optimiser and the step
-    number a checkpoint holds all there is, and a resumed run continues bit for bit.
+    Everything random in a step is seeded by (seed, batch, process): with the weights, the optimiser and the
+    step number a checkpoint holds all there is, and a resumed run continues bit for bit.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Pretrainer(lightning.LightningModule):
 
 
 class RunKeeper(lightning.Callback):
-    """Writes metrics as they come, keeps the last checkpoint, and stops on SIGTERM or a loss that is no number."""
+    """Writes metrics and the last checkpoint, and stops on SIGTERM or on a loss that is no number."""
 
     def __init__(
         self, metrics: Path, checkpoint: Path, *, log_every: int, checkpoint_every: int, batch_size: int
@@ -129,7 +129,7 @@ class RunKeeper(lightning.Callback):
         self._losses = [torch.tensor(loss) for loss in state_dict["losses"]]
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        # Lightning's own handler sends a collective from inside the signal; with gradients in flight that hangs.
+        # Lightning's own handler starts a collective inside the signal; with gradients in flight that hangs.
         signal.signal(signal.SIGTERM, self._on_sigterm)
         self._step = trainer.global_step
         self._since = time.perf_counter()

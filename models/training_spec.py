@@ -55,8 +55,13 @@ class TrainingSpec(BaseModel):
     def identity(self) -> str:
         """SHA-256 of what decides the weights; a checkpoint of another identity is not resumed."""
         parts = self.model_dump(
-            mode="json", exclude={"run_id", "folder", "log_every", "checkpoint_every", "read_threads"}
+            mode="json",
+            exclude={"run_id", "folder", "start_from", "log_every", "checkpoint_every", "read_threads"},
         )
+        if self.start_from is not None:
+            # The same weights may be pulled to another folder when the run is resumed.
+            config = json.loads((self.start_from / "config.json").read_text(encoding="utf-8"))
+            parts["start_from"] = config.get("weights_sha256", str(self.start_from))
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def write(self) -> Path:

@@ -87,8 +87,8 @@ def cube_scenes(
     """Read ``scenes`` at ``locations`` and add them to ``cube`` in one commit.
 
     A scene that fails is left out whole, and the others go on. Of a scene that the cube holds already, only
-    locations are read at which the product has no sample yet, so that a run killed after its commit costs
-    nothing when repeated. Scenes that one of ``scenes`` replaces (same ``Scene.key``, higher
+    locations are read that the cube did not know when the scene was written, so that a run killed after its
+    commit costs nothing when repeated. Scenes that one of ``scenes`` replaces (same ``Scene.key``, higher
     ``Scene.version``) are marked as superseded.
 
     Parameters
@@ -194,7 +194,7 @@ def _fill(
     in_flight: int,
 ) -> None:
     request = recipe.products[product.id]
-    held = _held(cube, product)
+    held = _held(cube, product, scenes)
     writer.add_locations(locations)
     what = f"cube {product.id}"
     with ExitStack() as stack:
@@ -223,14 +223,26 @@ class _Held:
     scenes: Mapping[str, Scene]
     samples: Mapping[str, int]
     """Scene id → its samples."""
-    locations: frozenset[str]
+    judged: Mapping[str, frozenset[str]]
+    """Scene id → locations that were looked at when it was written, whether a sample came of them or not."""
 
 
-def _held(cube: Cube, product: Product) -> _Held:
+def _held(cube: Cube, product: Product, scenes: Sequence[Scene]) -> _Held:
     if product.id not in cube.products():
-        return _Held({}, {}, frozenset())
+        return _Held({}, {}, {})
     columns = cube.columns(product.id)
-    return _Held(cube.scenes(product.id), Counter(columns["scene"]), frozenset(columns["location"]))
+    held = cube.scenes(product.id)
+    wanted = {scene.id for scene in scenes} & held.keys()
+    judged: dict[str, frozenset[str]] = {}
+    for version in reversed(cube.history()) if wanted else ():
+        if product.id in version.appended:
+            new = (wanted - judged.keys()) & cube.scenes(product.id, version.id).keys()
+            if new:
+                known = frozenset(location.id for location in cube.locations(version.id))
+                judged |= dict.fromkeys(new, known)
+    # A cube whose history was folded together tells no more than where the product has samples.
+    judged |= dict.fromkeys(wanted - judged.keys(), frozenset(columns["location"]))
+    return _Held(held, Counter(columns["scene"]), judged)
 
 
 def replaced(old: Sequence[Scene], new: Sequence[Scene]) -> dict[str, str]:
@@ -268,7 +280,7 @@ class _ReadAhead:
 
         def read(scene: Scene) -> SceneRead:
             windows = plan_windows(product, scene, locations)
-            known = held.locations if scene.id in held.scenes else frozenset()
+            known = held.judged.get(scene.id, frozenset())
             return read_scene(scene, product, request, windows, reader, archive, known)
 
         self._read = read

@@ -15,39 +15,20 @@ from numpy.typing import NDArray
 from catalog.errors import EncoderError
 from catalog.recipes import Evaluation, Recipe
 from models import baselines
-from models.probes import (
-    Criterion,
-    LogisticProbe,
-    Probe,
-    fit_logistic,
-    fit_neighbours,
-    predicted,
-    probability_of,
-)
+from models.probes import threads_for
 from models.scores import (
     MIN_PLACES_FOR_INTERVAL,
     PairedDifference,
-    change_scores,
-    class_scores,
     mean_over_seeds,
     mean_places,
     paired_difference,
 )
-from tasks.evaluation_features import FeatureTable, feature_table, random_name
+from tasks.evaluation_features import ENCODER, feature_table, random_name
+from tasks.evaluation_probes import LOGISTIC, PLACE_METRIC, folds_of, run_seed
 from tasks.evaluation_set import EvaluationSet, evaluation_set, nothing
-from tasks.leakage import Draws, Footprint, footprint, leaks, overlaps, read_draws
+from tasks.leakage import Draws, footprint, leaks, read_draws
 
-ENCODER = "encoder"
-LOGISTIC, NEIGHBOURS, LOGISTIC_CONCAT = "logistic", "neighbours", "logistic-concat"
 HEADLINE = {"patch-classes": "macro_f1", "pixel-classes": "macro_f1", "change": "average_precision"}
-PLACE_METRIC = {
-    # A block holds few patches, often of one class: its accuracy means something, its F1 does not.
-    "patch-classes": "micro_accuracy",
-    "pixel-classes": "macro_f1",
-    "change": "average_precision",
-}
-TRAINING_SHARE = 0.8
-"""Of each training place's units, drawn anew for every seed, so that the seeds tell something."""
 MIN_SEEDS_TO_PUBLISH = 3
 
 
@@ -127,8 +108,9 @@ def evaluate_encoder(
 
     ``holdout``: probes learn at the probe places and are judged at the test places.
     ``leave-one-place-out``: every place that is not for pretraining is judged once, by probes that learnt at
-    all the others. C is chosen within the training places of each fit. ``ancestors`` are the folders of
-    encoders whose weights this one started from: where they learnt counts too.
+    all the others; average precision is then the mean over places. C is chosen within the training places of
+    each fit. ``ancestors`` are the folders of encoders whose weights this one started from: where they learnt
+    counts too. ``name`` is the encoder's in the recipe; the folder's unless given.
 
     Raises
     ------
@@ -177,10 +159,11 @@ def evaluate_encoder(
     )
     table = table.take(judged)
     footprints = {place: footprint(locations[place]) for place in np.unique(units.locations).tolist()}
-    folds = list(_folds(evaluation, units, footprints))
+    folds = list(folds_of(evaluation.protocol, units, footprints))
     if not folds:
         raise nothing(evaluation, "there is no place to learn at and another one to judge at")
-    runs = {seed: _run_seed(evaluation.kind, units, table, folds, seed) for seed in seeds}
+    with threads_for(max(part.size for part in table.features.values())):
+        runs = {seed: run_seed(evaluation.kind, units, table, folds, seed) for seed in seeds}
 
     tested = np.unique(np.concatenate([test for _, test in folds]))
     sources = [ENCODER, *baselines.BASELINES]
@@ -250,116 +233,6 @@ def _judge_draws(
             next_step="evaluate at other places, or say `transductive: true` in its part of the recipe",
         )
     return bool(found) or declared
-
-
-def _folds(
-    evaluation: Evaluation, units: EvaluationSet, footprints: Mapping[str, Footprint]
-) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """(train, test) positions; no training location shares ground with a judged one."""
-    if evaluation.protocol == "holdout":
-        pairs = [(units.splits == "probe", units.splits == "test")]
-    else:
-        pairs = [(units.places != place, units.places == place) for place in np.unique(units.places)]
-    names = list(footprints)
-    shared = overlaps(list(footprints.values()), list(footprints.values()))
-    position = {name: index for index, name in enumerate(names)}
-    of_unit = np.array([position[name] for name in units.locations.tolist()])
-    for train, test in pairs:
-        touched = shared[:, np.unique(of_unit[test])].any(1)
-        train = np.flatnonzero(train & ~touched[of_unit])
-        if len(train) and test.any():
-            yield train, np.flatnonzero(test)
-
-
-@dataclass(frozen=True)
-class _SeedRun:
-    scores: Mapping[str, Mapping[str, Mapping[str, float]]]
-    per_place: Mapping[str, Mapping[str, float]]
-    chosen_c: Mapping[str, Sequence[float]]
-
-
-def _run_seed(
-    kind: str,
-    units: EvaluationSet,
-    table: FeatureTable,
-    folds: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
-    seed: int,
-) -> _SeedRun:
-    scores: dict[str, dict[str, dict[str, float]]] = {}
-    per_place: dict[str, dict[str, float]] = {}
-    chosen: dict[str, list[float]] = {}
-    probes = [NEIGHBOURS, LOGISTIC, *([LOGISTIC_CONCAT] if kind == "change" else [])]
-    for source in (ENCODER, *baselines.BASELINES):
-        outputs: dict[str, list[tuple[NDArray[Any], NDArray[Any], NDArray[Any]]]] = {}
-        for train, test in folds:
-            train = _subsample(train, units.places, seed)
-            inputs = _inputs(table, source, train, seed)
-            for probe in probes:
-                features = _combined(inputs, probe) if kind == "change" else inputs
-                fitted = _fitted(probe, kind, features[train], units.labels[train], units.places[train])
-                outputs.setdefault(probe, []).append(
-                    (test, predicted(fitted, features[test]), probability_of(fitted, features[test], 1))
-                )
-                if probe == LOGISTIC and isinstance(fitted, LogisticProbe):
-                    chosen.setdefault(source, []).append(fitted.strength)
-        chosen.setdefault(source, [])
-        merged = {
-            probe: tuple(np.concatenate([part[index] for part in parts]) for index in range(3))
-            for probe, parts in outputs.items()
-        }
-        scores[source] = {
-            probe: _score(kind, units.labels[test], said, probability)
-            for probe, (test, said, probability) in merged.items()
-        }
-        test, said, probability = merged[LOGISTIC]
-        per_place[source] = {}
-        for place in np.unique(units.places[test]).tolist():
-            here = units.places[test] == place
-            value = _score(kind, units.labels[test][here], said[here], probability[here])[PLACE_METRIC[kind]]
-            per_place[source][place] = value
-    return _SeedRun(scores, per_place, chosen)
-
-
-def _fitted(
-    probe: str, kind: str, features: NDArray[Any], labels: NDArray[Any], places: NDArray[Any]
-) -> Probe:
-    if probe == NEIGHBOURS:
-        return fit_neighbours(features, labels)
-    criterion: Criterion = "average_precision" if kind == "change" else "macro_f1"
-    return fit_logistic(features, labels, places, criterion=criterion)
-
-
-def _subsample(train: NDArray[np.int64], places: NDArray[Any], seed: int) -> NDArray[np.int64]:
-    """``TRAINING_SHARE`` of each place's units, at least one of each."""
-    rng = np.random.default_rng([seed, 1])
-    kept = []
-    for place in np.unique(places[train]):
-        own = train[places[train] == place]
-        kept.append(rng.permutation(own)[: max(1, round(TRAINING_SHARE * len(own)))])
-    return np.sort(np.concatenate(kept))
-
-
-def _inputs(table: FeatureTable, source: str, train: NDArray[np.int64], seed: int) -> NDArray[np.floating]:
-    """Features of a source for one seed and fold; PCA is fitted on the training units here."""
-    if source == baselines.RANDOM_WEIGHTS:
-        return table.features[random_name(seed)]
-    if source != baselines.PCA:
-        return table.features[source]
-    inputs = table.features[source]
-    learnt = inputs[train].reshape(-1, inputs.shape[-1])
-    components = baselines.PrincipalComponents.fit(learnt, seed=seed)
-    return components.apply(inputs.reshape(-1, inputs.shape[-1])).reshape(*inputs.shape[:-1], -1)
-
-
-def _combined(inputs: NDArray[np.floating], probe: str) -> NDArray[np.floating]:
-    """Features of both dates ``(unit, 2, feature)`` as one vector: their distance, or one after the other."""
-    if probe == LOGISTIC_CONCAT:
-        return inputs.reshape(len(inputs), -1)
-    return np.abs(inputs[:, 1] - inputs[:, 0])
-
-
-def _score(kind: str, truth: NDArray[Any], said: NDArray[Any], probability: NDArray[Any]) -> dict[str, float]:
-    return change_scores(truth, said, probability) if kind == "change" else class_scores(truth, said)
 
 
 def _class_counts(kind: str, label_set: Any, labels: NDArray[np.integer]) -> dict[str, int]:

@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from models import baselines
 from tasks.evaluation_set import EvaluationSet
 
+ENCODER = "encoder"
+"""Name of the judged encoder among the sources of features; the others are the baselines."""
 MIN_VALID_SHARE = 0.1
 """A sample of which less is valid is not judged: there is next to nothing to see."""
 

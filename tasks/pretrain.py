@@ -45,8 +45,8 @@ class PretrainResult:
 def run_pretraining(spec: TrainingSpec, *, progress: Progress | None = None) -> PretrainResult:
     """Train as ``spec`` says, from the last checkpoint in its folder if there is one.
 
-    SIGTERM to this process is passed on: the training writes a checkpoint and stops. An exception in this thread
-    (a cancelled flow, Ctrl-C) does the same, and kills what has not gone after ``GRACE_S``.
+    SIGTERM to this process is passed on: the training writes a checkpoint and stops. An exception in this
+    thread (a cancelled flow, Ctrl-C) does the same, and kills what has not gone after ``GRACE_S``.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def run_pretraining(spec: TrainingSpec, *, progress: Progress | None = None) -> 
             tail.read()
             time.sleep(_POLL_S)
         tail.read()
-    return _read_result(spec, process.returncode, start)
+    return read_result(spec, process.returncode, start)
 
 
 def _command(spec: TrainingSpec, path: Path) -> list[str]:
@@ -96,10 +96,14 @@ def _is_unfinished(spec: TrainingSpec) -> bool:
         result = json.loads((spec.folder / files.RESULT).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):
         return True
-    return result.get("status") != "finished" or result.get("identity") != spec.identity
+    return bool(result.get("status") != "finished" or result.get("identity") != spec.identity)
 
 
-def _read_result(spec: TrainingSpec, status: int, log_start: int) -> PretrainResult:
+def read_result(spec: TrainingSpec, status: int, log_start: int) -> PretrainResult:
+    """What a training that ended with exit ``status`` made, or the error it left.
+
+    ``log_start`` is the size of the log before it began.
+    """
     try:
         result = json.loads((spec.folder / files.RESULT).read_text(encoding="utf-8"))
     except (OSError, json.JSONDecodeError):

@@ -10,7 +10,9 @@ from typing import Any
 import numpy as np
 
 from models.scores import MIN_PLACES_FOR_INTERVAL, paired_difference
-from tasks.evaluate import ENCODER, LOGISTIC, EvaluationResult
+from tasks.evaluate import EvaluationResult
+from tasks.evaluation_features import ENCODER
+from tasks.evaluation_probes import LOGISTIC
 
 SAME_TASK = ("kind", "protocol", "product", "label_set", "place", "place_metric", "metric")
 MIN_SHARED_PLACES = 0.5

@@ -16,7 +16,9 @@ from catalog.recipes import Pretraining, Recipe
 from catalog.runs import code_version, lock_hash
 from catalog.samples import Location
 from models.vitality import Vitality
-from tasks.evaluate import ENCODER, LOGISTIC, EvaluationResult
+from tasks.evaluate import EvaluationResult
+from tasks.evaluation_features import ENCODER
+from tasks.evaluation_probes import LOGISTIC
 from tasks.leakage import write_places
 from tasks.promotion import Promotion, decide_promotion
 

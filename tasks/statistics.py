@@ -18,7 +18,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
 from rasterio.windows import Window
 
 from catalog.errors import SceneError
@@ -179,9 +178,7 @@ def _lacks_overviews(dataset: DatasetReader) -> bool:
 
 def _read(dataset: DatasetReader, numbers: list[int], shape: tuple[int, int], lattice: bool) -> NDArray[Any]:
     if not lattice:
-        return np.asarray(
-            dataset.read(numbers, out_shape=(len(numbers), *shape), resampling=Resampling.nearest)
-        )
+        return _nearest(_whole(dataset, numbers, shape), shape)
     # The same ground from every band: each window covers the same share of the raster, whatever its pixels.
     rows, cols = max(1, shape[0] // LATTICE), max(1, shape[1] // LATTICE)
     height, width = dataset.shape
@@ -197,16 +194,35 @@ def _read(dataset: DatasetReader, numbers: list[int], shape: tuple[int, int], la
                 max(1, round(share * width)),
                 max(1, round(share * height)),
             )
-            cells.append(
-                dataset.read(
-                    numbers,
-                    window=window,
-                    out_shape=(len(numbers), rows, cols),
-                    resampling=Resampling.nearest,
-                )
-            )
+            cells.append(_nearest(np.asarray(dataset.read(numbers, window=window)), (rows, cols)))
         strips.append(np.concatenate(cells, axis=2))
     return np.concatenate(strips, axis=1)
+
+
+def _whole(dataset: DatasetReader, numbers: list[int], shape: tuple[int, int]) -> NDArray[Any]:
+    """The raster at its coarsest level that is not coarser than ``shape``.
+
+    Asked for any other shape, GDAL decodes every block of a pixel-interleaved file once per band: minutes
+    instead of tenths of a second for 224 bands.
+    """
+    height, width = dataset.shape
+    level = max(
+        (f for f in dataset.overviews(1) if height // f >= shape[0] and width // f >= shape[1]), default=1
+    )
+    if level == 1:
+        return np.asarray(dataset.read(numbers))
+    return np.asarray(
+        dataset.read(numbers, out_shape=(len(numbers), -(-height // level), -(-width // level)))
+    )
+
+
+def _nearest(values: NDArray[Any], shape: tuple[int, int]) -> NDArray[Any]:
+    """``(band, y, x)`` thinned out to ``shape``."""
+    picked = [
+        ((np.arange(count) + 0.5) * size / count).astype(int)
+        for count, size in zip(shape, values.shape[1:], strict=True)
+    ]
+    return values[:, picked[0][:, None], picked[1]]
 
 
 def _saturated(

@@ -17,7 +17,7 @@ from pyproj import Transformer
 
 from catalog.archives.registry import load_archive
 from catalog.errors import UsageError
-from catalog.products.registry import load_product
+from catalog.products.registry import load_products
 from deployments.sandbox.atmosphere import Light, SkyRequest, Sun, make_sky, shine, sun_position
 from deployments.sandbox.items import Described, make_collection, make_item, scene_id
 from deployments.sandbox.landscape import CENTRE_LATITUDE, SIZE_UNIT_M, Ground, make_landscape
@@ -93,7 +93,8 @@ def make_sandbox(
             subject="size_m",
             next_step=f"choose for example {4 * SIZE_UNIT_M}",
         )
-    collections = {product: load_archive("sandbox").collection(load_product(product)) for product in PRODUCTS}
+    archive, products = load_archive("sandbox"), load_products()
+    collections = {product: archive.collection(products[product]) for product in PRODUCTS}
     wanted = {
         "version": sandbox_version(),
         "seed": seed,

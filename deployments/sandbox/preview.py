@@ -47,7 +47,7 @@ def contact_sheet(info: SandboxInfo, path: Path, *, columns: int = 7) -> Path:
     figure.suptitle(
         f"Simulated: {', '.join(f'{value} {name}' for value, name in CLASSES.items())}", fontsize=9
     )
-    figure.tight_layout()
+    figure.tight_layout(rect=(0, 0, 1, 0.985))
     figure.savefig(path, dpi=80)
     plt.close(figure)
     return path
@@ -58,7 +58,7 @@ def _role(info: SandboxInfo, product: str, scene: str) -> str:
         return "to be refused"
     if scene in info.superseded[product]:
         return "older version" if scene == info.superseded[product][0] else "reprocessed"
-    return scene[30:38].strip("_") if product == "sentinel-2-l2a" else ""
+    return scene.split("_")[4] if product == "sentinel-2-l2a" else ""
 
 
 def _picture(folder: Path, product: str, item: dict[str, Any]) -> NDArray[np.float64]:

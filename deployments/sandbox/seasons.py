@@ -74,7 +74,7 @@ def cover_tables() -> dict[str, Array]:
         tables["dry"][crop] = dead
         tables["soil"][crop] = 1 - green - dead
 
-    weeds = (1 - sum(URBAN_MIX.values())) * (0.55 + 0.55 * _rise_and_fall(95, 12, 290, 16))
+    weeds = (1 - sum(URBAN_MIX.values())) * (0.45 + 0.55 * _rise_and_fall(95, 12, 290, 16))
     tables["herb"][BARE] = weeds
     tables["soil"][BARE] = sum(URBAN_MIX.values())
     tables["herb"][URBAN] = weeds

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from filelock import FileLock
 
 from catalog.errors import UsageError
 from catalog.normalise import read_mtl as read_coefficients
@@ -78,18 +79,21 @@ def prepare_folder(scenes: Path, archive_yaml: Path, into: Path, progress: Progr
         )
     listing = _files_below(scenes)
     stamp = _stamp(archive_yaml, scenes, listing)
-    if _read_stamp(into) == stamp:
-        return into
     _refuse_foreign_folder(into)
-    partial = into.with_name(f".{into.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        _prepare(_Preparation(archive, archive_yaml, scenes, listing, partial, into, progress or _silent))
-        (partial / STAMP).write_text(json.dumps({"archive": archive.name, "stamp": stamp}), encoding="utf-8")
-        shutil.rmtree(into, ignore_errors=True)
-        partial.rename(into)
-    finally:
+    into.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(into.with_name(f".{into.name}.lock")):
+        if _read_stamp(into) == stamp:
+            return into
+        partial = into.with_name(f".{into.name}.partial")
         shutil.rmtree(partial, ignore_errors=True)
+        try:
+            _prepare(_Preparation(archive, archive_yaml, scenes, listing, partial, into, progress or _silent))
+            written = json.dumps({"archive": archive.name, "stamp": stamp})
+            (partial / STAMP).write_text(written, encoding="utf-8")
+            shutil.rmtree(into, ignore_errors=True)
+            partial.rename(into)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
     return into
 
 
@@ -363,6 +367,8 @@ def _stamp(archive_yaml: Path, scenes: Path, listing: list[str]) -> str:
     archive = read_archive_file(archive_yaml)
     patterns = [re.compile(rule.files) for rule in archive.scenes]
     patterns += [re.compile(rule.files) for rule in archive.labels]
+    if any(rule.mtl for rule in archive.scenes):
+        patterns.append(re.compile(r".*MTL\.(txt|json|xml)"))
     digest = hashlib.sha256(f"{FORMAT}\n{scenes}\n".encode())
     labels = [archive_yaml.parent / rule.label_set for rule in archive.labels]
     for file in (archive_yaml, *_product_files(archive_yaml, archive), *labels):

@@ -13,7 +13,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command("list")
 def list_methods(json: Json = False) -> None:
-    """Every method with its skeleton, the products it accepts, its recipe and its reference."""
+    """Every method with its skeleton, the backbones it takes and its reference."""
     from models.methods import describe_methods
 
     methods = describe_methods()
@@ -21,8 +21,8 @@ def list_methods(json: Json = False) -> None:
         print_json(methods)
         return
     print_table(
-        ("method", "skeleton", "products", "reference"),
-        ((m["name"], m["skeleton"], ", ".join(m["products"]), m["reference"]) for m in methods),
+        ("method", "skeleton", "backbones", "reference"),
+        ((m["name"], m["skeleton"], m["backbones"], m["paper"]) for m in methods),
     )
 
 
@@ -38,7 +38,8 @@ def show_method(name: Annotated[str, typer.Argument(help="e.g. moco-v2")], json:
     for key, value in method.items():
         if key == "options":
             typer.echo("options:")
-            for option, detail in value.items():
-                typer.echo(f"  {option}: {detail}")
+            for option, schema in value.items():
+                meaning = f"  {schema['description']}" if "description" in schema else ""
+                typer.echo(f"  {option} = {schema.get('default')}{meaning}")
         else:
             typer.echo(f"{key}: {', '.join(value) if isinstance(value, list) else value}")

@@ -56,7 +56,7 @@ def train(session: Session, plan: TrainingPlan, progress: Progress) -> PretrainR
     """Run one training to its end; a run that was killed goes on from its last checkpoint."""
     from models.training_spec import TrainingSpec
     from tasks.pretrain import run_pretraining
-    from tasks.report import read_metrics
+    from tasks.report.page import read_metrics
 
     item = session.recipe.pretraining(plan.encoder)
     snapshot = session.cube.snapshot()

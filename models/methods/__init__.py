@@ -39,7 +39,7 @@ METHODS = {
             "mae",
             "Masked autoencoder: most tokens are hidden and their pixels predicted from the rest",
             "masked reconstruction",
-            "He et al. 2022, arXiv 2111.06377; with the spectral adapter as in SpectralEarth, arXiv 2408.08447",
+            "He et al. 2022, arXiv 2111.06377; hyperspectral as in SpectralEarth, arXiv 2408.08447",
             "models.methods.mae",
             "timm Vision Transformers",
         ),

@@ -1,8 +1,9 @@
 """MAE: hide most tokens and predict their pixels from the rest.
 
-He et al. 2022 (arXiv 2111.06377); hyperspectral with the spectral adapter as in SpectralEarth (arXiv 2408.08447: mask
-0.9, a decoder of one layer, 512 wide; no colour augmentation, which leaves spectra intact). Invalid values are no
-targets and take no part in a target's normalisation; a token without valid pixels is neither seen nor predicted.
+He et al. 2022 (arXiv 2111.06377); hyperspectral with the spectral adapter as in SpectralEarth (arXiv
+2408.08447: mask 0.9, a decoder of one layer, 512 wide; no colour augmentation, which leaves spectra intact).
+Invalid values are no targets and take no part in a target's normalisation; a token without valid pixels is
+neither seen nor predicted.
 """
 
 from __future__ import annotations
@@ -42,7 +43,8 @@ class Mae(Method):
         if not isinstance(vit, VisionTransformer) or patch is None or context.input_size_px % patch:
             raise TrainingError(
                 "wrong-backbone",
-                f"mae needs a timm Vision Transformer whose patch divides the input of {context.input_size_px} px",
+                "mae needs a timm Vision Transformer whose patch divides the input of "
+                f"{context.input_size_px} px",
                 subject=encoder.architecture.name,
                 next_step="choose a vit_… backbone and set backbone_options.patch_size",
             )

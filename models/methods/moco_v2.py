@@ -1,9 +1,10 @@
 """MoCo-v2: contrast the momentum encoder's key of the same place against a queue of other places.
 
 Chen, Fan, Girshick & He 2020 (arXiv 2003.04297), with two dates of a place as the two views, as in SSL4EO-S12
-(arXiv 2211.07044) and SSL4EO-L (arXiv 2306.09424). Deviations: keys of the query's own place are left out of the
-negatives (``same_place_is_negative: false``), because a small archive comes round to a place before its key has left
-the queue; batch statistics are not shuffled between devices, on several GPUs they are synchronised instead.
+(arXiv 2211.07044) and SSL4EO-L (arXiv 2306.09424). Deviations: keys of the query's own place are left out of
+the negatives (``same_place_is_negative: false``), because a small archive comes round to a place before its
+key has left the queue; batch statistics are not shuffled between devices, on several GPUs they are
+synchronised instead; weights of one dimension do not decay.
 """
 
 from __future__ import annotations

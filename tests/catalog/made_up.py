@@ -83,9 +83,9 @@ def scene_of(product: Product, **fields: Any) -> Scene:
 
 def scene_on(product: Product, grid: Grid, scene_id: str, tile: str = "tile", day: int = 1) -> Scene:
     """A scene whose first band fills a UTM grid."""
-    from catalog.windows import to_degrees
-
     import numpy as np
+
+    from catalog.windows import to_degrees
 
     west, south, east, north = grid.bounds
     x, y = to_degrees(

@@ -22,12 +22,12 @@ _numbers = count()
 _PR_SET_PDEATHSIG = 1
 
 
-def new_postgresql_database() -> str:
-    """The address of an empty database of this process's server."""
+def new_postgresql_database(template: str = "template1") -> str:
+    """The address of a new database of this process's server: empty, or a copy of another one."""
     name = f"swath_{os.getpid()}_{next(_numbers)}"
     folder = _server()
     with psycopg.connect(host=folder, user="postgres", dbname="postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
     return f"postgresql://postgres@/{name}?host={folder}"
 
 

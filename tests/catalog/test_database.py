@@ -51,24 +51,24 @@ def test_going_down_leaves_nothing_and_up_again_everything(engine: Engine) -> No
     assert set(inspect(engine).get_table_names()) == {"alembic_version", *tables.metadata.tables}
 
 
-def test_a_step_that_fails_leaves_the_database_as_it_was(settings: Settings) -> None:
-    opened = open_database(settings)
+def test_a_step_that_fails_leaves_the_database_as_it_was(empty_settings: Settings) -> None:
+    opened = open_database(empty_settings)
     with write(opened) as connection:
         command.downgrade(migrations(connection), "base")
         connection.execute(text("CREATE TABLE runs (in_the_way INTEGER)"))
     with pytest.raises((OperationalError, ProgrammingError), match="runs"):
-        open_database(settings)
+        open_database(empty_settings)
     assert set(inspect(opened).get_table_names()) == {"alembic_version", "runs"}
 
 
-def test_processes_that_start_together_migrate_once(settings: Settings) -> None:
+def test_processes_that_start_together_migrate_once(empty_settings: Settings) -> None:
     code = "from catalog.database import open_database as o; o().connect().close()"
     started = [
         subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stderr=subprocess.PIPE, text=True)
         for _ in range(4)
     ]
     assert [process.communicate()[1] for process in started] == [""] * 4
-    with open_database(settings).connect() as connection:
+    with open_database(empty_settings).connect() as connection:
         assert connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all() == [HEAD]
 
 

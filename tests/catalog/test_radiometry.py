@@ -24,7 +24,9 @@ RAW = st.one_of(
     hnp.arrays(
         np.float32,
         (2, 3, 3),
-        elements=st.sampled_from([float(np.float32(v)) for v in (-32768, -0.5, 0, 1e-4, 0.3, np.nan, np.inf)]),
+        elements=st.sampled_from(
+            [float(np.float32(v)) for v in (-32768, -0.5, 0, 1e-4, 0.3, np.nan, np.inf)]
+        ),
     ),
 )
 NODATA = st.sampled_from([None, 0.0, -32768.0, math.nan])

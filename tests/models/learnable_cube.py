@@ -105,7 +105,7 @@ def make_cube(
     dates: int = 3,
     chunk_samples: int = 8,
 ) -> Cube:
-    """A cube under ``SWATH_HOME``; every fifth place is not for pretraining, every seventh has one date only."""
+    """A cube under ``SWATH_HOME``; every fifth place is not for pretraining, every seventh has one date."""
     product = load_product(product_id)
     cube = open_cube(name, create=True, chunk_samples=chunk_samples)
     with cube.write("made up") as writer:

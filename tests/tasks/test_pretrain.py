@@ -1,4 +1,4 @@
-"""Pretraining in processes of its own: it is stopped with a checkpoint, resumed, shared, and never left behind."""
+"""Pretraining in processes of its own: stopped with a checkpoint, resumed, shared, never left behind."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from catalog.cubes import Cube
 from catalog.errors import TrainingError
 from catalog.recipes import Pretraining
 from models import load_encoder
+from models.train import main
 from models.training_spec import TrainingSpec
-from tasks.pretrain import run_pretraining
+from tasks.pretrain import read_result, run_pretraining
 from tests.models.learnable_cube import make_cube
 
 TINY: dict[str, Any] = {
@@ -29,7 +30,7 @@ TINY: dict[str, Any] = {
     "backbone": "resnet18",
     "backbone_options": {"channels": [8, 16, 24, 32], "stem_width": 8},
     "input_size_px": 32,
-    "steps": 30,
+    "steps": 3,
     "batch_size": 8,
     "optimiser": {"name": "sgd", "learning_rate": 0.05},
     "options": {"queue_size": 32, "head_hidden": 32, "head_out": 16, "momentum": 0.9},
@@ -85,68 +86,64 @@ class Cancelled(Exception):
     """What a workflow engine raises into the waiting thread."""
 
 
-def test_a_cancelled_training_leaves_a_checkpoint_and_continues_where_it_was(
+def test_a_training_that_is_told_to_stop_leaves_a_checkpoint_and_continues_from_it(
     cube: Cube, tmp_path: Path
 ) -> None:
-    asked = spec(cube, tmp_path)
+    """First by SIGTERM to the process that waits for it, then by an exception in that process."""
+    asked = spec(cube, tmp_path, steps=100_000)
+
+    def stop(line: dict[str, Any]) -> None:
+        if line["step"] == 3:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(TrainingError, match="its checkpoint is kept") as stopped:
+        run_pretraining(asked, progress=stop)
+    assert stopped.value.code == "training-stopped"
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert workers(tmp_path) == []
+    result = json.loads((tmp_path / "result.json").read_text())
+    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert result["step"] == checkpoint["global_step"] >= 3
+    first = lines(tmp_path)
+
+    seen: list[int] = []
 
     def cancel(line: dict[str, Any]) -> None:
-        if line["step"] >= 3:
+        seen.append(line["step"])
+        if len(seen) == 2:
             raise Cancelled
 
     with pytest.raises(Cancelled):
         run_pretraining(asked, progress=cancel)
     assert workers(tmp_path) == []
-    stopped = json.loads((tmp_path / "result.json").read_text())
-    assert stopped["status"] == "stopped"
-    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
-    assert 3 <= stopped["step"] == checkpoint["global_step"] < 30
-    before = lines(tmp_path)
-
-    seen: list[int] = []
-    result = run_pretraining(asked, progress=lambda line: seen.append(line["step"]))
-    assert seen == list(range(stopped["step"] + 1, 31))
-    after = lines(tmp_path)
-    assert [line["step"] for line in after] == list(range(1, 31))
-    assert after[: len(before)] == before
-    assert load_encoder(result.encoder).feature_dim == 32
-    assert result.initial_weights.is_file()
-    assert result.result["steps"] == 30
+    assert seen == [result["step"] + 1, result["step"] + 2]
+    later = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert later["global_step"] >= seen[-1]
+    both = lines(tmp_path)
+    assert both[: len(first)] == first
+    assert [line["step"] for line in both] == list(range(1, later["global_step"] + 1))
 
 
-def test_sigterm_stops_training_with_an_exit_that_says_so_and_a_dead_launcher_leaves_no_orphan(
-    cube: Cube, tmp_path: Path
-) -> None:
-    """One launcher gets SIGTERM, the other SIGKILL; both trainings write a checkpoint and go."""
-    launchers = {}
+def test_a_training_whose_launcher_was_killed_stops_itself(cube: Cube, tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from tasks.pretrain import run_pretraining;"
         "from models.training_spec import TrainingSpec;"
         "run_pretraining(TrainingSpec.model_validate_json(Path(sys.argv[1]).read_text()))"
     )
-    for kind in (signal.SIGTERM, signal.SIGKILL):
-        folder = tmp_path / kind.name
-        path = spec(cube, folder, steps=100_000).write()
-        launchers[kind] = subprocess.Popen(
-            [sys.executable, "-c", code, str(path)], stderr=subprocess.PIPE, text=True
-        )
-    for kind, launcher in launchers.items():
-        metrics = tmp_path / kind.name / "metrics.jsonl"
-        wait_until(lambda metrics=metrics: metrics.is_file() and metrics.stat().st_size, 90)
-        launcher.send_signal(kind)
-    _, errors = launchers[signal.SIGTERM].communicate(timeout=60)
-    assert launchers[signal.SIGTERM].returncode == 1
-    assert "training-stopped" in errors.strip().splitlines()[-1]
-    launchers[signal.SIGKILL].communicate(timeout=60)
-    for kind in launchers:
-        folder = tmp_path / kind.name
-        wait_until(lambda folder=folder: not workers(folder), 60)
-        assert (folder / "checkpoints" / "last.ckpt").is_file()
-        assert json.loads((folder / "result.json").read_text())["status"] == "stopped"
+    path = spec(cube, tmp_path, steps=100_000).write()
+    launcher = subprocess.Popen([sys.executable, "-c", code, str(path)])
+    metrics = tmp_path / "metrics.jsonl"
+    wait_until(lambda: metrics.is_file() and metrics.stat().st_size, 120)
+    launcher.kill()
+    launcher.wait()
+    wait_until(lambda: not workers(tmp_path), 60)
+    assert (tmp_path / "checkpoints" / "last.ckpt").is_file()
+    assert json.loads((tmp_path / "result.json").read_text())["status"] == "stopped"
 
 
 def test_two_processes_train_one_encoder_on_shares_of_each_batch(cube: Cube, tmp_path: Path) -> None:
-    asked = spec(cube, tmp_path, devices=2, steps=3)
+    asked = spec(cube, tmp_path, devices=2)
     result = run_pretraining(asked)
     assert result.result["devices"] == 2
     assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
@@ -155,9 +152,11 @@ def test_two_processes_train_one_encoder_on_shares_of_each_batch(cube: Cube, tmp
 
 
 def test_what_the_training_reports_reaches_the_caller(cube: Cube, tmp_path: Path) -> None:
+    """In this process, as the launched one would: the report is a file."""
     asked = spec(cube, tmp_path, backbone="resnet19")
+    assert main([str(asked.write())]) == 1
     with pytest.raises(TrainingError) as refusal:
-        run_pretraining(asked)
+        read_result(asked, 1, 0)
     assert refusal.value.code == "no-such-backbone"
     assert refusal.value.subject == "resnet19"
     assert refusal.value.next_step
@@ -169,7 +168,7 @@ def test_a_training_that_dies_without_a_word_is_reported_with_its_last_line(
     """Killed for memory, for example: no result, only a log."""
     import tasks.pretrain as pretrain
 
-    dying = "import os, sys; print('RuntimeError: the accelerator fell off the bus'); sys.stdout.flush(); os._exit(9)"
+    dying = "import os; print('RuntimeError: the accelerator fell off the bus', flush=True); os._exit(9)"
     monkeypatch.setattr(pretrain, "_command", lambda *_: [sys.executable, "-c", dying])
     with pytest.raises(
         TrainingError, match="exit status 9: RuntimeError: the accelerator fell off"

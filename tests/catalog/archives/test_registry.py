@@ -67,7 +67,9 @@ def test_the_planetary_computer_has_no_landsat_top_of_atmosphere() -> None:
 
 
 def test_a_product_file_may_name_its_collection() -> None:
-    product = load_product("sentinel-2-l2a").model_copy(update={"collections": {"earth-search": "sentinel-2-l2a"}})
+    product = load_product("sentinel-2-l2a").model_copy(
+        update={"collections": {"earth-search": "sentinel-2-l2a"}}
+    )
     assert load_archive("earth-search").collection(product) == "sentinel-2-l2a"
     assert load_archive("earth-search").collection(load_product("sentinel-2-l2a")) == "sentinel-2-c1-l2a"
 

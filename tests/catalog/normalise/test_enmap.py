@@ -18,7 +18,11 @@ FOLDER = "https://download.geoservice.dlr.de/ENMAP/files/L2A/2025/07/08/DT000014
 
 
 def enmap_item(unit: float = 1.0) -> dict[str, Any]:
-    place = {"proj:epsg": 32645, "proj:shape": [1231, 1260], "proj:transform": [30.0, 0, 340845, 0, -30, 5059695, 0, 0, 1]}
+    place = {
+        "proj:epsg": 32645,
+        "proj:shape": [1231, 1260],
+        "proj:transform": [30.0, 0, 340845, 0, -30, 5059695, 0, 0, 1],
+    }
     layers = ("classes", "cloud", "cloud_shadow", "haze", "cirrus", "snow", "testflags")
     assets: dict[str, Any] = {f"quality_{n}": {"href": f"{FOLDER}/{ID}-QL_{n}.TIF", **place} for n in layers}
     assets["image"] = {

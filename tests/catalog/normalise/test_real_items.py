@@ -44,12 +44,16 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text(encoding="utf-8")) for path in sorted(folder.glob("*.json"))]
 
 
-def sort_out(realdata: Path, name: str, product_id: str | None = None) -> tuple[list[Scene], list[RefusedScene]]:
+def sort_out(
+    realdata: Path, name: str, product_id: str | None = None
+) -> tuple[list[Scene], list[RefusedScene]]:
     archive_name, product, _ = FOLDERS[name]
     scenes, refusals = [], []
     for item in read(realdata / "stac-items" / name):
         try:
-            scenes.append(normalise_item(item, load_archive(archive_name), load_product(product_id or product)))
+            scenes.append(
+                normalise_item(item, load_archive(archive_name), load_product(product_id or product))
+            )
         except RefusedScene as error:
             refusals.append(error)
     assert scenes or refusals
@@ -119,16 +123,18 @@ def test_enmap_suns_stand_where_they_stood(realdata: Path) -> None:
     for scene in scenes:
         south = scene.bbox[3] < 0
         azimuth = scene.sun_azimuth_deg or 0.0
-        # At mid-latitudes around noon the sun stands in the north of southern and the south of northern places.
+        # Around noon the sun stands in the north of southern and in the south of northern places.
         assert min(azimuth, 360 - azimuth) < 90 if south else 90 < azimuth < 270
         item_id = scene.id
         assert f"/{item_id}/{item_id}-SPECTRAL_IMAGE_COG.TIF" in scene.assets["image"].href
 
 
 def test_landsats_other_sensors_are_other_products(realdata: Path) -> None:
-    scenes, refusals = sort_out(realdata, "usgs-landsatlook/landsat-c2l2-sr")
+    _, refusals = sort_out(realdata, "usgs-landsatlook/landsat-c2l2-sr")
     assert sorted(error.code for error in refusals) == ["other-product"] * 3
-    assert len(sort_out(realdata, "usgs-landsatlook/landsat-c2l2-sr", "landsat-etm-sr")[0]) == 1  # one of two: dated by day
+    assert (
+        len(sort_out(realdata, "usgs-landsatlook/landsat-c2l2-sr", "landsat-etm-sr")[0]) == 1
+    )  # one of two: dated by day
     assert len(sort_out(realdata, "usgs-landsatlook/landsat-c2l2-sr", "landsat-tm-sr")[0]) == 1
 
 
@@ -137,7 +143,9 @@ def test_real_mtl_files_give_level_1_coefficients(realdata: Path) -> None:
     (text,), (document,) = list(folder.glob("*_MTL.txt")), list(folder.glob("*_MTL.json"))
     facts = read_mtl(text.read_text(encoding="utf-8"))
     assert facts == read_mtl(document.read_text(encoding="utf-8"))
-    assert facts["bands"]["B4"]["reflectance_mult"] == 2e-5 and facts["bands"]["B4"]["reflectance_add"] == -0.1
+    assert (
+        facts["bands"]["B4"]["reflectance_mult"] == 2e-5 and facts["bands"]["B4"]["reflectance_add"] == -0.1
+    )
     assert facts["bands"]["B10"]["k1"] == pytest.approx(774.8853)
 
 

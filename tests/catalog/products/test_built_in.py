@@ -133,7 +133,11 @@ dtype: int16
 nodata: -9999
 radiometry: {rule: linear, scale: 1.0e-4}
 grid: {crs: utm, snap_m: 30, origin_m: [15, 15]}
-qa: {kind: bits, asset: pixel_qa, gsd_m: 30, meanings: {nodata: [0], water: [2], shadow: [3], snow: [4], cloud: [5]}}
+qa:
+  kind: bits
+  asset: pixel_qa
+  gsd_m: 30
+  meanings: {nodata: [0], water: [2], shadow: [3], snow: [4], cloud: [5]}
 bands:
   - {name: B4, gsd_m: 30, quantity: reflectance, center_nm: 655, fwhm_nm: 38}
   - {name: B10, gsd_m: 30, quantity: kelvin, scale: 0.1, offset: 0}

@@ -26,7 +26,7 @@ def item_of(info: SandboxInfo, product: str, scene: str) -> dict[str, Any]:
 
 
 def asset_path(info: SandboxInfo, item: dict[str, Any], key: str) -> Path:
-    return info.folder / item["assets"][key]["href"].lstrip("/")
+    return info.folder / str(item["assets"][key]["href"]).lstrip("/")
 
 
 def read(info: SandboxInfo, item: dict[str, Any], key: str) -> NDArray[Any]:

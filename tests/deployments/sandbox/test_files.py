@@ -12,7 +12,8 @@ import rasterio
 
 from catalog.grids import Grid
 from catalog.labels import label_window, read_label_set
-from catalog.products.registry import load_product
+from catalog.products.model import Product
+from catalog.products.registry import load_product, load_products
 from catalog.quality import CLOUDY, FLAGS, quality_flags
 from catalog.recipes import GateLimits
 from deployments.sandbox import SandboxInfo
@@ -34,6 +35,7 @@ def test_every_asset_is_a_cloud_optimized_geotiff(archive: SandboxInfo) -> None:
 
 
 def test_every_file_lies_where_its_item_says(archive: SandboxInfo) -> None:
+    products = load_products()
     for product, item, key, path in all_assets(archive):
         fields = {**item["properties"], **item["assets"][key]}
         with rasterio.open(path) as file:
@@ -41,7 +43,7 @@ def test_every_file_lies_where_its_item_says(archive: SandboxInfo) -> None:
             assert list(file.shape) == fields["proj:shape"]
             assert list(file.transform)[: len(fields["proj:transform"])] == fields["proj:transform"]
             grid = Grid(file.crs.to_epsg(), tuple(file.transform)[:6], file.shape)
-        convention = load_product(product).grid
+        convention = products[product].grid
         snap = convention.snap_m or 0
         assert (grid.affine[2] - convention.origin_m[0]) % snap == 0
         assert (grid.affine[5] - convention.origin_m[1]) % snap == 0
@@ -74,9 +76,9 @@ def test_sizes_and_checksums_are_those_of_the_files(archive: SandboxInfo) -> Non
             assert asset["file:checksum"] == "1220" + hashlib.sha256(content).hexdigest()
 
 
-def _gate_numbers(archive: SandboxInfo, product_id: str, scene: str) -> tuple[float, float, float]:
+def _gate_numbers(archive: SandboxInfo, product: Product, scene: str) -> tuple[float, float, float]:
     """(nodata fraction, cloud fraction of what is left, sun elevation) as the gate would find them."""
-    product, item = load_product(product_id), item_of(archive, product_id, scene)
+    item = item_of(archive, product.id, scene)
     key = product.multiband_asset or product.bands[0].asset or product.bands[0].name
     pixels = read(archive, item, key)[0]
     nodata = float((pixels == product.nodata).mean())
@@ -99,10 +101,10 @@ def _gate_numbers(archive: SandboxInfo, product_id: str, scene: str) -> tuple[fl
 
 @pytest.mark.parametrize("product_id", PRODUCTS)
 def test_the_gate_refuses_exactly_the_scene_made_for_it(archive: SandboxInfo, product_id: str) -> None:
-    limits = GateLimits()
+    limits, product = GateLimits(), load_product(product_id)
     refused = []
     for scene in archive.scenes[product_id]:
-        nodata, cloud, sun = _gate_numbers(archive, product_id, scene)
+        nodata, cloud, sun = _gate_numbers(archive, product, scene)
         if (
             nodata > limits.max_nodata_fraction
             or cloud > limits.max_cloud_fraction
@@ -138,17 +140,21 @@ def test_the_labels_are_read_by_the_catalog_and_know_every_class(archive: Sandbo
     labels = read_label_set(archive.label_set)
     assert labels.classes == CLASSES
     assert "simulated" in labels.caveat
-    item = items_of(archive, "sentinel-2-l2a")[0]
-    with rasterio.open(asset_path(archive, item, "B02")) as file:
-        grid = Grid(file.crs.to_epsg(), tuple(file.transform)[:6], file.shape)
-    window = label_window(labels, grid)
-    assert window.shape == grid.shape
-    assert set(np.unique(window)) <= set(CLASSES)
-    found: set[int] = set()
-    for path in (archive.folder / "labels").glob("*.tif"):
+    assert labels.ignore == (0,)
+    places, found = set(), set()
+    for path in labels.files():
         with rasterio.open(path) as file:
+            assert file.nodata == 0
+            places.add((file.crs.to_epsg(), *file.bounds))
             found |= set(np.unique(file.read(1)).tolist())
     assert found == set(CLASSES)
+    # Pixel for pixel those of the 10 m bands.
+    for item in items_of(archive, "sentinel-2-l2a"):
+        with rasterio.open(asset_path(archive, item, "B02")) as file:
+            assert (file.crs.to_epsg(), *file.bounds) in places
+            grid = Grid(file.crs.to_epsg(), tuple(file.transform)[:6], file.shape)
+    with rasterio.open(next(name for name in labels.files() if str(grid.epsg) in name)) as file:
+        assert np.array_equal(label_window(labels, grid), file.read(1))
 
 
 def test_the_collections_say_that_nothing_was_observed(archive: SandboxInfo) -> None:

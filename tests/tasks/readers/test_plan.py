@@ -29,16 +29,6 @@ from tests.tasks.scene_files import (
     request,
     write_scene,
 )
-    EPSG,
-    NORTH,
-    SIDE_M,
-    WEST,
-    SceneFiles,
-    built_in,
-    grid_at,
-    request,
-    write_scene,
-)
 
 
 @pytest.fixture(scope="module")
