@@ -53,14 +53,22 @@ class Encoder:
         store = open_store(self.settings)
         own = store.local_folder(self.place)
         if to is None and own is not None:
-            problems = self.problems()
-            if problems:
-                code = "file-missing" if "missing" in problems[0] else "checksum-mismatch"
-                raise damaged(self.ref, problems[0], code)
+            damage = self._damage()
+            if damage:
+                code = "file-missing" if damage[0].endswith(" is missing") else "checksum-mismatch"
+                raise damaged(self.ref, damage[0], code)
             return own
         cache = self.settings.home / "cache" / "encoders" / self.name / str(self.version)
         folder = cache if to is None else Path(to)
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise EncoderError(
+                "folder-unusable",
+                f"the folder cannot be made: {error.strerror}",
+                subject=str(folder),
+                next_step="name a folder that can be written",
+            ) from error
         for file, expected in self.manifest["files"].items():
             target = folder / file
             if target.is_file() and file_sha256(target) == expected["sha256"]:
@@ -76,6 +84,11 @@ class Encoder:
 
     def problems(self) -> list[str]:
         """What is wrong with the stored files, one line each; empty where nothing is."""
+        extra = open_store(self.settings).files(self.place) - {*self.manifest["files"], MANIFEST}
+        return [*self._damage(), *(f"{file} was not registered" for file in sorted(extra))]
+
+    def _damage(self) -> list[str]:
+        """Registered files that are missing or changed."""
         store = open_store(self.settings)
         found: list[str] = []
         for file, expected in sorted(self.manifest["files"].items()):
@@ -93,8 +106,7 @@ class Encoder:
             found.append(f"{MANIFEST} is missing")
         except ValueError:
             found.append(f"{MANIFEST} is not the file that was registered")
-        extra = store.files(self.place) - {*self.manifest["files"], MANIFEST}
-        return [*found, *(f"{file} was not registered" for file in sorted(extra))]
+        return found
 
 
 def damaged(ref: str, message: str, code: str = "checksum-mismatch") -> EncoderError:

@@ -175,8 +175,8 @@ class Catalog:
     def import_folder(self, folder: Path, *, name: str | None = None) -> Encoder:
         """Register a folder that ``Encoder.pull(to=…)`` made, here or in another installation.
 
-        Its files are checked against its manifest first; run, recipe and lineage come along. Importing the
-        same encoder twice returns the same version.
+        Its files are checked against its manifest first; run, recipe and lineage come along. Importing what
+        one run made twice returns the same version.
         """
         folder = Path(folder)
         try:

@@ -59,11 +59,11 @@ class Runs:
         identity: str | None = None,
         manifest: Mapping[str, Any] | None = None,
     ) -> Run:
-        """Note that a run starts; one that failed or was killed is resumed under its old id.
+        """Note that a run starts; it may be resumed, or repeated because what it made was lost, under its id.
 
         Raises
         ------
-        LedgerError: ``run-finished``: the id belongs to a run that ended well, or to another one.
+        LedgerError: ``run-id-taken``: the id belongs to a run of another kind or identity.
         """
         with write(self.engine, lock="runs") as connection:
             old = _get(connection, run_id)
@@ -80,10 +80,10 @@ class Runs:
                         started=datetime.now(UTC),
                     )
                 )
-            elif old.status in ("finished", "duplicate") or (old.kind, old.identity) != (kind, identity):
+            elif (old.kind, old.identity) != (kind, identity):
                 raise LedgerError(
-                    "run-finished",
-                    f"a {old.kind} run with this id is {old.status}",
+                    "run-id-taken",
+                    f"another run ({old.kind}, {old.status}) has this id",
                     subject=run_id,
                     next_step="start the run under an id of its own",
                 )
@@ -177,23 +177,24 @@ def run_identity(**parts: Any) -> str:
 
 @cache
 def code_version() -> str:
-    """Which code runs, for people: ``git describe`` of a clean checkout, else version and source hash."""
+    """Which code runs: ``git describe`` of a checkout, else the package's version; and ``source_hash``'s start.
+
+    The hash tells edited and untracked files apart, which a commit does not.
+    """
+    described = f"v{_package_version()}"
     if (_ROOT / ".git").exists():
         try:
-            described = subprocess.run(
+            found = subprocess.run(
                 ["git", "-C", str(_ROOT), "describe", "--always", "--tags", "--dirty"],
                 capture_output=True,
                 text=True,
                 timeout=30,
                 check=True,
-            ).stdout.strip()
+            )
+            described = found.stdout.strip() or described
         except (OSError, subprocess.SubprocessError):
-            described = ""  # no git here, or a checkout of another user's
-        if described and not described.endswith("-dirty"):
-            return described
-        if described:
-            return f"{described}+{source_hash()[:12]}"
-    return f"{_package_version()}+{source_hash()[:12]}"
+            pass  # no git here, or a checkout of another user's
+    return f"{described}+{source_hash()[:12]}"
 
 
 @cache

@@ -192,7 +192,7 @@ class _RemoteStaged(Staged):
 
 
 def copy_verified(store: WeightStore, place: str, file: str, sha256: str, target: Path) -> bool:
-    """Copy one file out of the store, if its content has this SHA-256; an interrupted copy leaves nothing."""
+    """Copy one file out of the store; it gets its name only if its content has this SHA-256."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(f"{_TEMPORARY}{uuid.uuid4().hex}")
     try:

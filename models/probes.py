@@ -17,7 +17,7 @@ Criterion = Literal["macro_f1", "average_precision"]
 
 NEIGHBOURS = 5
 """As in torchgeo-bench (Euclidean distance, features not L2-normalised)."""
-STRENGTHS = tuple(10.0**power for power in range(-4, 3))
+STRENGTHS = tuple(10.0**power for power in range(-3, 5))
 """Values of C tried: the inverse of the L2 penalty, on standardised features."""
 FOLDS = 4
 SMALL = 4_000_000

@@ -8,10 +8,11 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, delete
 
-from catalog.database import open_database
+from catalog.database import open_database, write
 from catalog.settings import Settings, load_settings
+from catalog.tables import metadata
 from tests.catalog.postgresql_server import new_postgresql_database
 
 
@@ -20,27 +21,23 @@ def empty_settings(
     request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Settings:
     """Settings of an installation with nothing in it, not even tables."""
-    monkeypatch.setenv("SWATH_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("SWATH_STORE", raising=False)
-    if request.param == "postgresql":
-        monkeypatch.setenv("SWATH_DATABASE_URL", new_postgresql_database())
-    else:
-        monkeypatch.delenv("SWATH_DATABASE_URL", raising=False)
-    return load_settings()
+    return _settings(
+        new_postgresql_database() if request.param == "postgresql" else "", tmp_path, monkeypatch
+    )
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Settings of an installation with empty tables, copied from one that was migrated once."""
-    monkeypatch.setenv("SWATH_HOME", str(tmp_path / "home"))
-    monkeypatch.delenv("SWATH_STORE", raising=False)
+    """Settings of an installation with empty tables; what makes them is done once."""
     if request.param == "postgresql":
-        monkeypatch.setenv("SWATH_DATABASE_URL", new_postgresql_database(template=_migrated_postgresql()))
-    else:
-        monkeypatch.delenv("SWATH_DATABASE_URL", raising=False)
-        (tmp_path / "home").mkdir()
-        (tmp_path / "home" / "swath.db").write_bytes(_migrated_sqlite())
-    return load_settings()
+        url, opened = _migrated_postgresql()
+        with write(opened) as connection:
+            for table in reversed(metadata.sorted_tables):
+                connection.execute(delete(table))
+        return _settings(url, tmp_path, monkeypatch)
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "swath.db").write_bytes(_migrated_sqlite())
+    return _settings("", tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -49,6 +46,13 @@ def engine(settings: Settings) -> Iterator[Engine]:
     opened = open_database(settings)
     yield opened
     opened.dispose()
+
+
+def _settings(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
+    monkeypatch.setenv("SWATH_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("SWATH_DATABASE_URL", database_url)
+    monkeypatch.delenv("SWATH_STORE", raising=False)
+    return load_settings()
 
 
 @cache
@@ -60,7 +64,6 @@ def _migrated_sqlite() -> bytes:
 
 
 @cache
-def _migrated_postgresql() -> str:
+def _migrated_postgresql() -> tuple[str, Engine]:
     url = new_postgresql_database()
-    open_database(Settings(Path(), url, "")).dispose()
-    return url.partition("@/")[2].partition("?")[0]
+    return url, open_database(Settings(Path(), url, ""))

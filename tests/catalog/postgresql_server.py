@@ -22,12 +22,12 @@ _numbers = count()
 _PR_SET_PDEATHSIG = 1
 
 
-def new_postgresql_database(template: str = "template1") -> str:
-    """The address of a new database of this process's server: empty, or a copy of another one."""
+def new_postgresql_database() -> str:
+    """The address of an empty database of this process's server."""
     name = f"swath_{os.getpid()}_{next(_numbers)}"
     folder = _server()
     with psycopg.connect(host=folder, user="postgres", dbname="postgres", autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+        connection.execute(f"CREATE DATABASE {name}")
     return f"postgresql://postgres@/{name}?host={folder}"
 
 
@@ -78,7 +78,7 @@ def _server() -> str:
 
 
 def _stop(process: subprocess.Popen[bytes], folder: str) -> None:
-    process.send_signal(signal.SIGINT)
+    process.send_signal(signal.SIGQUIT)  # at once: the data is thrown away
     try:
         process.wait(10)
     except subprocess.TimeoutExpired:

@@ -42,7 +42,8 @@ def test_the_steps_build_exactly_the_tables(engine: Engine) -> None:
         assert compare_metadata(context, tables.metadata) == []
 
 
-def test_going_down_leaves_nothing_and_up_again_everything(engine: Engine) -> None:
+def test_going_down_leaves_nothing_and_up_again_everything(empty_settings: Settings) -> None:
+    engine = open_database(empty_settings)
     with write(engine) as connection:
         command.downgrade(migrations(connection), "base")
     assert set(inspect(engine).get_table_names()) == {"alembic_version"}
@@ -80,11 +81,11 @@ def test_opening_a_migrated_database_imports_no_alembic(engine: Engine) -> None:
     assert answer.stdout.strip() == "False"
 
 
-def test_a_database_of_a_newer_swath_is_refused(settings: Settings, engine: Engine) -> None:
-    with write(engine) as connection:
+def test_a_database_of_a_newer_swath_is_refused(empty_settings: Settings) -> None:
+    with write(open_database(empty_settings)) as connection:
         connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(LedgerError, match="9999") as caught:
-        open_database(settings)
+        open_database(empty_settings)
     assert caught.value.code == "database-newer"
     assert "upgrade Swath" in caught.value.next_step
 

@@ -309,6 +309,19 @@ def test_one_flipped_bit_stops_the_pull_and_names_the_file(
     assert not (tmp_path / "here" / file).exists()
 
 
+def test_a_file_that_somebody_added_does_not_stop_a_pull_and_is_told(catalog: Catalog, folder: Path) -> None:
+    encoder = register(catalog, folder)
+    (encoder.pull() / "notes.txt").write_text("ours")
+    assert encoder.pull().is_dir()
+    assert catalog.verify(encoder.ref) == ["notes.txt was not registered"]
+
+
+def test_a_pull_to_where_no_folder_can_be_is_refused(catalog: Catalog, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    with refused("folder-unusable"):
+        register(catalog, folder).pull(tmp_path / "taken")
+
+
 def test_every_pull_checks_again(catalog: Catalog, folder: Path) -> None:
     encoder = register(catalog, folder)
     stored = encoder.pull()

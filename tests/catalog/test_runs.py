@@ -74,20 +74,28 @@ def test_runs_without_identity_may_all_finish(runs: Runs) -> None:
         assert runs.finish(run_id).status == "finished"
 
 
-def test_what_ended_well_neither_starts_nor_fails_again(runs: Runs) -> None:
+def test_what_ended_well_does_not_fail_any_more(runs: Runs) -> None:
     start(runs, "one")
     runs.finish("one")
-    for again in (lambda: start(runs, "one"), lambda: runs.fail("one")):
-        with pytest.raises(LedgerError) as caught:
-            again()
-        assert caught.value.code == "run-finished"
+    with pytest.raises(LedgerError) as caught:
+        runs.fail("one")
+    assert caught.value.code == "run-finished"
     assert runs.get("one").status == "finished"
+
+
+def test_a_finished_run_whose_outcome_was_lost_can_be_repeated(runs: Runs) -> None:
+    start(runs, "one")
+    runs.finish("one", {"loss": 1})
+    start(runs, "one")
+    assert runs.find("pretrain", "abc") is None
+    assert runs.finish("one", {"loss": 2}).manifest == {"loss": 2}
 
 
 def test_an_id_cannot_be_taken_over_by_another_run(runs: Runs) -> None:
     start(runs, "one")
-    with pytest.raises(LedgerError, match="one"):
+    with pytest.raises(LedgerError, match="one") as caught:
         start(runs, "one", identity="other")
+    assert caught.value.code == "run-id-taken"
 
 
 def test_an_unknown_run_is_named(runs: Runs) -> None:
@@ -167,8 +175,10 @@ def test_an_edited_checkout_has_a_version_of_its_own(tmp_path: Path, monkeypatch
     code.write_text("2")
     first_edit = compute()
     code.write_text("3")
-    assert len({without_git, clean, first_edit, compute()}) == 4
-    assert first_edit.startswith(clean)
+    second_edit = compute()
+    (tmp_path / "catalog" / "untracked.py").write_text("4")
+    assert len({without_git, clean, first_edit, second_edit, compute()}) == 5
+    assert first_edit.startswith(f"{clean.partition('+')[0]}-dirty+")
 
 
 def test_the_lock_hash_follows_the_lock_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import gzip
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from catalog.cubes import Cube, open_cube
 from catalog.products.model import Band, GridConvention, Product, QualityLayer, Radiometry
@@ -234,6 +237,39 @@ def make_encoder(folder: Path, cube: Cube, drawn: Sequence[str], *, seed: int = 
             line = {name: getattr(row, name) for name in ("sample", "scene", "location", "sha256")}
             target.write(json.dumps({"product": PRODUCT.id, **line}) + "\n")
     return folder
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """A cube with everything that judging needs."""
+
+    home: Path
+    cube: Cube
+    encoder: Path
+    initial_weights: Path
+    labels: Any
+    changes: Any
+
+
+@contextmanager
+def workshop(home: Path) -> Iterator[Workshop]:
+    """``SWATH_HOME`` at ``home``, with the cube, an encoder of its pretrain places, and both label sets."""
+    from catalog.labels import read_label_set
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SWATH_HOME", str(home))
+        for name in ("SWATH_STORE", "SWATH_DATABASE_URL"):
+            patch.delenv(name, raising=False)
+        cube = make_cube()
+        encoder = make_encoder(home / "run" / "encoder", cube, drawn_places(cube))
+        yield Workshop(
+            home,
+            cube,
+            encoder,
+            encoder.with_name("encoder-initial.safetensors"),
+            read_label_set(write_label_set(home)),
+            read_label_set(write_label_set(home, "toy-change", change=True)),
+        )
 
 
 def drawn_places(cube: Cube, split: str = "pretrain") -> list[str]:
