@@ -177,7 +177,7 @@ def run_identity(**parts: Any) -> str:
 
 @cache
 def code_version() -> str:
-    """Which code runs: ``git describe`` of a checkout, else the package's version; and ``source_hash``'s start.
+    """Which code runs: ``git describe`` of a checkout, or the package's version, and ``source_hash``.
 
     The hash tells edited and untracked files apart, which a commit does not.
     """

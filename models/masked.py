@@ -23,8 +23,8 @@ def choose_visible(believed: Tensor, mask_ratio: float) -> tuple[Tensor, Tensor]
     """Which tokens the encoder sees, and which it has to predict.
 
     ``believed (batch, token)``: those with a valid pixel. Returns indices ``(batch, kept)``, as many for
-    every sample, and the masked ones ``(batch, token)``. Tokens without a valid pixel are kept only where there are
-    too few others; they are never attended to, and count neither as seen nor as a target.
+    every sample, and the masked ones ``(batch, token)``. Tokens without a valid pixel are kept only where
+    there are too few others; they are never attended to, and count neither as seen nor as a target.
     """
     batch, tokens = believed.shape
     kept = max(1, round(tokens * (1 - mask_ratio)))
