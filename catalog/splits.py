@@ -186,6 +186,14 @@ def _by_tile(windows: Windows, rule: SplitRule, scenes: Sequence[Scene], shift_m
         }
         if shapes:
             outlines[tile] = shapely.unary_union(list(shapes.values()))
+    if not outlines:
+        raise UsageError(
+            "no-such-tiles",
+            f"no scene lies in the tiles of `locations.split.tiles`; there are: "
+            f"{', '.join(sorted({scene.tile for scene in scenes}))}",
+            subject="locations.split.tiles",
+            next_step="name some of these",
+        )
     margin = rule.buffer_m * SCALE_MARGIN + shift_m if rule.buffer_m > 0 else 0.0
     neighbourhoods = windows.polygons_degrees(margin)
     centres = shapely.points(*windows.centres_degrees())
@@ -194,10 +202,12 @@ def _by_tile(windows: Windows, rule: SplitRule, scenes: Sequence[Scene], shift_m
     blocks = [""] * len(windows)
     for tile, outline in outlines.items():
         shapely.prepare(outline)
-        near = shapely.intersects(neighbourhoods, outline)
+        inside = shapely.contains(outline, centres)
+        # Without a buffer the centre's tile decides, as it does for blocks: tiles that touch are no conflict.
+        near = shapely.intersects(neighbourhoods, outline) if margin else inside
         mixed |= near & (split != DROPPED) & (split != split_of[tile])
         split[near & (split == DROPPED)] = split_of[tile]
-        for row in np.flatnonzero(shapely.contains(outline, centres)):
+        for row in np.flatnonzero(inside):
             blocks[row] = blocks[row] or tile
     split[mixed | np.asarray([not block for block in blocks], bool)] = DROPPED
     return Assignment(split, blocks)

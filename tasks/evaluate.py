@@ -162,7 +162,8 @@ def evaluate_encoder(
     folds = list(folds_of(evaluation.protocol, units, footprints))
     if not folds:
         raise nothing(evaluation, "there is no place to learn at and another one to judge at")
-    with threads_for(max(part.size for part in table.features.values())):
+    # What PCA is fitted on is wider than anything that a probe sees.
+    with threads_for(max(part.size for source, part in table.features.items() if source != baselines.PCA)):
         runs = {seed: run_seed(evaluation.kind, units, table, folds, seed) for seed in seeds}
 
     tested = np.unique(np.concatenate([test for _, test in folds]))
