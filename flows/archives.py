@@ -1,4 +1,4 @@
-"""Opens the archive a recipe names; the sandbox and folders of real scenes are served for as long as needed."""
+"""Opens the archive a recipe names; the sandbox and real scenes in a folder are served while needed."""
 
 from __future__ import annotations
 

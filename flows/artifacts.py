@@ -28,7 +28,9 @@ def gate_artifact(result: GateResult) -> None:
 def quicklook_artifact(product: str, picture: Any) -> None:
     """Samples of a product as a picture inside a Markdown artifact."""
     create_markdown_artifact(
-        f"![{product}]({_data_uri(picture)})", key=_key(f"quicklook-{product}"), description=f"{product} samples"
+        f"![{product}]({_data_uri(picture)})",
+        key=_key(f"quicklook-{product}"),
+        description=f"{product} samples",
     )
 
 
@@ -63,9 +65,10 @@ def scores_artifact(encoder: str, evaluations: Sequence[Mapping[str, Any]]) -> N
 
 def encoder_artifact(reference: str, folder: Path, report: Path | None = None) -> None:
     """Where the encoder lies, and the report."""
-    create_link_artifact(folder.as_uri(), link_text=reference, key=_key(f"encoder-{reference.split('@')[0]}"))
+    name = reference.split("@")[0]
+    create_link_artifact(folder.as_uri(), link_text=reference, key=_key(f"encoder-{name}"))
     if report is not None:
-        create_link_artifact(report.as_uri(), link_text="report", key=_key(f"report-{reference.split('@')[0]}"))
+        create_link_artifact(report.as_uri(), link_text="report", key=_key(f"report-{name}"))
 
 
 def _key(text: str) -> str:

@@ -1,4 +1,4 @@
-"""What must stand in the environment before Prefect and Great Expectations are imported: no telemetry, own home."""
+"""What must stand in the environment before Prefect is imported: no telemetry, its own home, calm logs."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ def prepare_environment(settings: Settings | None = None) -> Settings:
     return settings
 
 
+class OnlyWarnings(logging.Filter):
+    """Holds against a library that sets the level of its own logger when it is imported."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return record.levelno >= logging.WARNING
+
+
 class OneLineErrors(logging.Filter):
     """Lets a known error be one line: its message says what happened and what to do, a traceback does not."""
 
@@ -53,3 +60,4 @@ def calm_logs() -> None:
         logging.getLogger(name).addFilter(one_line)
     for name in ("great_expectations", "httpx", "botocore"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("great_expectations.data_context.types.base").addFilter(OnlyWarnings())

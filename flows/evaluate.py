@@ -1,4 +1,4 @@
-"""``evaluate``: score what was pretrained on places it never learnt from, then register the living encoders."""
+"""``evaluate``: score what was pretrained at places it never learnt from, then register what lives."""
 
 from __future__ import annotations
 

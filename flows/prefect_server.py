@@ -1,4 +1,4 @@
-"""Prefect's own server for the length of one command: own session, log file, free port, stopped at the end."""
+"""Prefect's own server for the length of one command: own session, log file and port, stopped at the end."""
 
 from __future__ import annotations
 

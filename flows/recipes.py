@@ -8,6 +8,7 @@ from catalog.errors import UsageError
 from catalog.products import Product, load_products
 from catalog.recipes import Recipe, read_recipe
 from flows.archives import LOCAL_ARCHIVES
+from models.methods import METHODS
 
 RECIPES = Path(__file__).resolve().parent.parent / "deployments" / "recipes"
 
@@ -34,7 +35,7 @@ def check_recipe(recipe: str | Path, overrides: list[str] | None = None) -> tupl
 
     Raises
     ------
-    UsageError: with the recipe's field, for an unknown key, a wrong value or an unknown product.
+    UsageError: with the recipe's field, for an unknown key, a wrong value, an unknown product or method.
     """
     read = read_recipe(find_recipe(recipe), tuple(overrides or ()))
     known = load_products(LOCAL_ARCHIVES / read.archive / "products")
@@ -46,4 +47,12 @@ def check_recipe(recipe: str | Path, overrides: list[str] | None = None) -> tupl
             subject=f"{read.name}: products.{unknown[0]}",
             next_step="correct the recipe, or add a product file to SWATH_HOME/products",
         )
+    for item in read.pretrain:
+        if item.method not in METHODS:
+            raise UsageError(
+                "unknown-method",
+                f"there is no method {item.method!r}; known: {', '.join(METHODS)}",
+                subject=f"{read.name}: pretrain.{item.encoder}.method",
+                next_step="correct the recipe; swath methods list",
+            )
     return read, {name: known[name] for name in read.products}

@@ -21,9 +21,10 @@ def refresh(recipe: str, overrides: list[str] | None = None) -> dict[str, Any]:
     session = open_session(recipe, overrides)
     name = session.recipe.archive
     with bars() as progress, open_archive(name, session.settings, progress=progress) as archive:
+        # An archive that does not answer leaves nothing behind, not even an empty cube.
+        found = {p.id: acquire.search(session, archive, p) for p in session.products.values()}
         acquire.reconcile(session)
         before = session.cube.snapshot()
-        found = {p.id: acquire.search(session, archive, p) for p in session.products.values()}
         noted = {p.id: acquire.note(session, p, found[p.id]) for p in session.products.values()}
         refused = {
             product: acquire.gate(session, archive, part, session.folder("refresh"), progress)
@@ -56,7 +57,8 @@ def _summary(
             "new": noted[product].new,
             "known": noted[product].known,
             "not_normalised": [list(refusal) for refusal in found[product].refusals],
-            "quarantined": refused.get(product, 0) + (len(result.empty) + len(result.failures) if result else 0),
+            "quarantined": refused.get(product, 0)
+            + (len(result.empty) + len(result.failures) if result else 0),
             "cubed": len(result.cubed) if result else 0,
             "samples_written": result.samples_written if result else 0,
             "assets_read": result.assets_read if result else 0,

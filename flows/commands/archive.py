@@ -21,7 +21,7 @@ def serve(
     ] = None,
     archive: Annotated[
         str | None,
-        typer.Option("--archive", help="A built-in description of that folder, or the path of an archive.yaml."),
+        typer.Option("--archive", help="A built-in description of that folder, or a path of archive.yaml."),
     ] = None,
     port: Annotated[int | None, typer.Option("--port", help="Port on loopback.")] = None,
 ) -> None:

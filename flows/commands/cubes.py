@@ -19,7 +19,7 @@ def list_all(json: Json = False) -> None:
     """Every cube with its newest snapshot and samples per product."""
     from catalog.cubes import list_cubes, open_cube
 
-    rows = []
+    rows: list[dict[str, Any]] = []
     for name in list_cubes():
         cube = open_cube(name)
         rows.append(

@@ -21,7 +21,7 @@ def demo(
     from flows.commands.run import call_flow
 
     began = time.monotonic()
-    say("Swath demo: simulated Sentinel-2, Sentinel-1, Landsat and EnMAP scenes, from a STAC API to encoders.")
+    say("Swath demo: simulated Sentinel-2, Sentinel-1, Landsat and EnMAP scenes, from STAC API to encoders.")
     summary = call_flow("data-to-model", recipe, override or [])
     say("")
     for line in summary["lines"]:

@@ -34,7 +34,10 @@ def run(
     """Call a flow in this process; no server is needed beyond Prefect's own, which is started for the run."""
     if flow not in FLOWS:
         raise UsageError(
-            "unknown-flow", f"there is no flow {flow!r}", subject=flow, next_step=f"use one of {', '.join(FLOWS)}"
+            "unknown-flow",
+            f"there is no flow {flow!r}",
+            subject=flow,
+            next_step=f"use one of {', '.join(FLOWS)}",
         )
     if scenes is not None:
         os.environ["SWATH_SCENES"] = str(scenes.resolve())

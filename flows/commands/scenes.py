@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json as json_module
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from catalog.errors import SceneError, UsageError
 from flows.commands.output import Json, print_json, print_table
+
+if TYPE_CHECKING:
+    from catalog.ledger import Ledger
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -41,8 +44,9 @@ def show_scene(
     """One scene: its record, its state in each cube, and failures."""
     rows = [row for row in _ledger().rows(cube=cube) if row.scene_id == scene]
     if not rows:
-        raise SceneError("unknown-scene", "the ledger has never seen it", subject=scene,
-                         next_step="swath scenes list")
+        raise SceneError(
+            "unknown-scene", "the ledger has never seen it", subject=scene, next_step="swath scenes list"
+        )
     document = [{**row.summary(), "record": row.scene().to_dict()} for row in rows]
     if json:
         print_json(document)
@@ -60,7 +64,9 @@ def show_scene(
 @app.command("inspect")
 def inspect(
     item: Annotated[Path, typer.Argument(help="A STAC item as a JSON file.")],
-    product: Annotated[str | None, typer.Option(help="Product; guessed from the collection unless given.")] = None,
+    product: Annotated[
+        str | None, typer.Option(help="Product; guessed from the collection unless given.")
+    ] = None,
     archive: Annotated[str | None, typer.Option(help="Archive it came from; guessed unless given.")] = None,
     json: Json = False,
 ) -> None:
@@ -70,7 +76,9 @@ def inspect(
     try:
         document = json_module.loads(item.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise UsageError("unreadable-item", str(error), subject=str(item), next_step="give a STAC item") from error
+        raise UsageError(
+            "unreadable-item", str(error), subject=str(item), next_step="give a STAC item"
+        ) from error
     verdict = inspect_item(document, archive=archive, product=product)
     if json:
         print_json(verdict)
@@ -82,7 +90,7 @@ def inspect(
         typer.echo(f"  repaired: {repair}")
 
 
-def _ledger():  # type: ignore[no-untyped-def]
+def _ledger() -> Ledger:
     from catalog.database import open_database
     from catalog.ledger import Ledger
 

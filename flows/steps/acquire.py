@@ -103,7 +103,7 @@ def sample_places(session: Session, scenes: Sequence[Scene]) -> list[Location]:
 def cube(
     session: Session, archive: Archive, pending: dict[str, list[Scene]], progress: Progress
 ) -> dict[str, CubeResult]:
-    """Read every pending scene and add its samples, all products in one commit; then note it in the ledger."""
+    """Read every pending scene and add its samples in one commit for all products; then tell the ledger."""
     from tasks.readers import load_reader
 
     locations = session.ledger.locations(session.recipe.cube_name)

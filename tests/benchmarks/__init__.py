@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m tests.benchmarks.NAME [--json]``, or all of them with ``make bench``."""

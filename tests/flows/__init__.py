@@ -1,0 +1,1 @@
+"""The flows and the command line, run as users run them."""
