@@ -3,6 +3,8 @@
 PYTHON_IN_VENV := .venv/bin/python
 LOOPBACK := $(PYTHON_IN_VENV) -m tests.loopback_only
 export PYTHON
+# Threads of torch that wait shall sleep: servers, trainings and tests share the cores.
+export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: help setup demo test test-all lint bench clean
 

@@ -19,6 +19,9 @@ QUIET = {
 }
 """Switches that keep every library from calling home."""
 
+PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
+"""Threads of torch sleep while they wait: where processes share cores, spinning makes all of them many times slower."""
+
 
 def prepare_environment(settings: Settings | None = None) -> Settings:
     """Switch telemetry off and keep Prefect's files under ``SWATH_HOME``; what the user set stays.
@@ -28,7 +31,7 @@ def prepare_environment(settings: Settings | None = None) -> Settings:
     """
     settings = settings or load_settings()
     settings.home.mkdir(parents=True, exist_ok=True)
-    for name, value in QUIET.items():
+    for name, value in (QUIET | PATIENT).items():
         os.environ.setdefault(name, value)
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     os.environ["SWATH_HOME"] = str(settings.home)
@@ -60,4 +63,5 @@ def calm_logs() -> None:
         logging.getLogger(name).addFilter(one_line)
     for name in ("great_expectations", "httpx", "botocore"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("EventsWorker").setLevel(logging.ERROR)  # it warns that it waits for the last event
     logging.getLogger("great_expectations.data_context.types.base").addFilter(OnlyWarnings())

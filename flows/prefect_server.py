@@ -17,6 +17,18 @@ from catalog.errors import SwathError
 from catalog.settings import Settings
 
 START_TIMEOUT_S = 120.0
+SEND_TIMEOUT_S = 10.0
+ENDS_WITH_ITS_PARENT = """
+import ctypes, os, runpy, signal, sys
+parent = int(sys.argv.pop(1))
+if sys.platform == "linux":
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:
+        raise SystemExit(0)
+runpy.run_module("prefect", run_name="__main__", alter_sys=True)
+"""
+"""``python -m prefect`` that is told to stop when whoever started it is killed (on Linux)."""
 
 
 @contextlib.contextmanager
@@ -32,7 +44,10 @@ def prefect_server(settings: Settings) -> Iterator[str]:
     """
     given = os.environ.get("PREFECT_API_URL")
     if given:
-        yield given
+        try:
+            yield given
+        finally:
+            _send_what_waits()
         return
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
@@ -42,7 +57,10 @@ def prefect_server(settings: Settings) -> Iterator[str]:
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "prefect", "server", "start", "--host", "127.0.0.1", "--port", str(port)],
+            [
+                *(sys.executable, "-c", ENDS_WITH_ITS_PARENT, str(os.getpid())),
+                *("server", "start", "--host", "127.0.0.1", "--port", str(port)),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -54,6 +72,7 @@ def prefect_server(settings: Settings) -> Iterator[str]:
         yield url
     finally:
         os.environ.pop("PREFECT_API_URL", None)
+        _send_what_waits()
         _stop(process)
 
 
@@ -70,6 +89,19 @@ def _wait_until_healthy(process: subprocess.Popen[bytes], url: str, log_path: st
         subject=log_path,
         next_step="read that log, or set PREFECT_API_URL to a server that runs",
     )
+
+
+def _send_what_waits() -> None:
+    """Send the last logs and events now, before anything else is said and while the server still listens.
+
+    Prefect does it as the interpreter ends, and tries for more than a minute to reach a server that has gone.
+    """
+    for module, service in (
+        ("prefect.logging.handlers", "APILogWorker"),
+        ("prefect.events.worker", "EventsWorker"),
+    ):
+        if module in sys.modules:
+            getattr(sys.modules[module], service).drain_all(timeout=SEND_TIMEOUT_S)
 
 
 def _stop(process: subprocess.Popen[bytes]) -> None:

@@ -10,17 +10,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from catalog.products import load_product
+from catalog.products import Product, load_product
 from models.encoder_files import PhysicalEncoder
 from models.physical_pixels import BandChoice, choose_bands, physical_pixels
 from models.sample_batches import SampleReader
 from models.sample_pool import Rows
 
 
-def band_choice(model: PhysicalEncoder) -> BandChoice:
-    """The bands and grid an encoder was trained on."""
+def band_choice(model: PhysicalEncoder, product: Product | None = None) -> BandChoice:
+    """The bands and grid an encoder was trained on; ``product`` where an archive brings its own."""
     config = model.config
-    return choose_bands(load_product(config["product"]), tuple(config["bands"]), gsd_m=config["gsd_m"])
+    return choose_bands(
+        product or load_product(config["product"]), tuple(config["bands"]), gsd_m=config["gsd_m"]
+    )
 
 
 def physical_batches(

@@ -11,6 +11,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from models.logistic import LogisticFit, fit_path
+
 Features = NDArray[np.floating]
 """``(sample, feature)``."""
 Criterion = Literal["macro_f1", "average_precision"]
@@ -73,17 +75,18 @@ class LogisticProbe:
     """Multinomial logistic regression."""
 
     scale: Standardiser
-    basis: NDArray[np.floating] | None
-    model: Any
-    strength: float
-    """The C it was fitted with."""
+    fit: LogisticFit
     tried: dict[float, float]
     """C → mean score over the folds; empty where there were too few training places to choose."""
     folds: int
 
+    @property
+    def strength(self) -> float:
+        """The C it was fitted with."""
+        return self.fit.strength
+
     def probabilities(self, features: Features) -> tuple[NDArray[np.integer], NDArray[np.floating]]:
-        inputs = _project(self.scale.apply(features), self.basis)
-        return self.model.classes_, self.model.predict_proba(inputs)
+        return self.fit.classes, self.fit.probabilities(self.scale.apply(features))
 
 
 @dataclass(frozen=True)
@@ -126,14 +129,14 @@ def fit_logistic(
     folds = _place_folds(places, labels)
     tried: dict[float, list[tuple[float, float]]] = {strength: [] for strength in strengths}
     for train, held in folds:
-        scale, basis, inputs = _prepare(features[train])
-        held_inputs = _project(scale.apply(features[held]), basis)
-        for strength, model in _path(inputs, labels[train], strengths):
-            probabilities = model.predict_proba(held_inputs)
-            tried[strength].append(
+        scale = Standardiser.fit(features[train])
+        inputs = scale.apply(features[held])
+        for fit in fit_path(scale.apply(features[train]), labels[train], strengths):
+            probabilities = fit.probabilities(inputs)
+            tried[fit.strength].append(
                 (
-                    _fold_score(criterion, labels[held], model.classes_, probabilities),
-                    _surprise(labels[held], model.classes_, probabilities),
+                    _fold_score(criterion, labels[held], fit.classes, probabilities),
+                    _surprise(labels[held], fit.classes, probabilities),
                 )
             )
     means: dict[float, tuple[float, float]] = {}
@@ -142,17 +145,17 @@ def fit_logistic(
             score, surprise = np.nanmean(np.array(scores), axis=0)
             means[strength] = (float(score), float(surprise))
     best = min(means, key=lambda c: (-round(means[c][0], 6), means[c][1], c)) if means else 1.0
-    scale, basis, inputs = _prepare(features)
-    ((_, model),) = _path(inputs, labels, (best,))
+    scale = Standardiser.fit(features)
+    (fit,) = fit_path(scale.apply(features), labels, (best,))
     chosen_by = {strength: score for strength, (score, _) in means.items()}
-    return LogisticProbe(scale, basis, model, best, chosen_by, len(folds))
+    return LogisticProbe(scale, fit, chosen_by, len(folds))
 
 
 def threads_for(values: int) -> AbstractContextManager[Any]:
     """Threads for probes on tables of so many ``values``: one, for small ones.
 
-    L-BFGS makes very many tiny BLAS calls; waking threads for them cost ten times the work itself (measured
-    on 2 cores, 56 samples of 32 features: 0.75 s of CPU instead of 0.07 s).
+    The fits make very many tiny BLAS calls; waking threads for them cost ten times the work itself (measured
+    on 2 cores, 56 samples of 32 features).
     """
     from threadpoolctl import threadpool_limits
 
@@ -187,46 +190,6 @@ def _place_folds(
         warnings.simplefilter("ignore", UserWarning)  # a class with fewer samples than folds is no fault
         folds = list(splitter.split(np.zeros(len(labels)), labels, places))
     return [(train, held) for train, held in folds if len(held) and len(np.unique(labels[train])) > 1]
-
-
-def _prepare(features: Features) -> tuple[Standardiser, NDArray[np.floating] | None, Features]:
-    """Standardise; with more features than samples, turn into the samples' span.
-
-    An L2-penalised linear model lives in the span of its training samples, so the turn changes nothing but
-    the cost (512 features and 100 samples are 100 unknowns per class).
-    """
-    scale = Standardiser.fit(features)
-    scaled = scale.apply(features)
-    if scaled.shape[1] <= scaled.shape[0]:
-        return scale, None, scaled
-    _, singular, rows = np.linalg.svd(scaled, full_matrices=False)
-    basis = rows[singular > 1e-10 * max(float(singular[0]), 1e-300)].T
-    return scale, basis, scaled @ basis
-
-
-def _project(scaled: Features, basis: NDArray[np.floating] | None) -> Features:
-    return scaled if basis is None else scaled @ basis
-
-
-def _path(
-    inputs: Features, labels: NDArray[np.integer], strengths: Sequence[float]
-) -> list[tuple[float, Any]]:
-    """A fit per C, each started from the one before it."""
-    from sklearn.exceptions import ConvergenceWarning
-    from sklearn.linear_model import LogisticRegression
-
-    fits = []
-    start: Any = None
-    for strength in sorted(strengths):
-        model = LogisticRegression(C=strength, max_iter=200, tol=1e-3, warm_start=start is not None)
-        if start is not None:
-            model.coef_, model.intercept_, model.classes_ = start.coef_, start.intercept_, start.classes_
-        with warnings.catch_warnings():
-            # The weakest penalties need not converge to lose.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            fits.append((strength, model.fit(inputs, labels)))
-        start = model
-    return fits
 
 
 def _fold_score(

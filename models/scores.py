@@ -122,7 +122,8 @@ class PairedDifference:
 
     def describe(self) -> str:
         """One line: the mean, and either the interval or how many places went which way."""
-        subject = f"{self.metric.replace('_', ' ')} against {self.baseline.replace('-', ' ')}"
+        baseline = "PCA" if self.baseline == "pca" else self.baseline.replace("-", " ")
+        subject = f"{self.metric.replace('_', ' ')} against {baseline}"
         if not self.values:
             return f"{subject}: no place can be scored on its own"
         head = f"{subject}: {self.mean:+.3f}"

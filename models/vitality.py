@@ -49,7 +49,7 @@ class VitalityLimits:
     distance between two samples. Rounding in another batch order stays below 0.01; random features have 1."""
     min_response: float = 0.1
     """How far features move, relative to the distance between two samples, when each sample gets another
-    one's pixels under its own validity mask. Living encoders have about 1, one that reads the mask alone 0."""
+    one's pixels under its own validity mask. Living encoders have about 1, one that reads only the mask 0."""
     min_weight_distance: float = 0.002
     """Relative L2 distance of the weights from those the run began with. Saving as bf16 alone gives 0.0011
     to 0.0017 (half a unit in 8 bits of mantissa); ten steps of AdamW at 1e-4 give more than 0.01."""

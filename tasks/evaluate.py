@@ -247,7 +247,7 @@ def _notes(
 ) -> tuple[str, ...]:
     notes = [f"{reason}: {count} left out" for reason, count in units.left_out.items()]
     if len(scored) < places:
-        notes.append(f"{places - len(scored)} places hold one class only and cannot be scored on their own")
+        notes.append(f"places of one class only, which cannot be scored on their own: {places - len(scored)}")
     if len(scored) < MIN_PLACES_FOR_INTERVAL:
         notes.append(f"{len(scored)} places are too few for an interval; each dot is one of them")
     if not draws.recorded:

@@ -13,9 +13,18 @@ from catalog.errors import EncoderError
 from catalog.recipes import Pretraining, Recipe
 from catalog.runs import Runs, lock_hash, run_identity, source_hash
 
-LEARNING_PACKAGES = ("catalog", "models", "tasks")
-"""Code that a training depends on; a change of the command line does not make it another run."""
-SHAPES = ("method", "products", "bands", "wavelengths_nm", "backbone", "backbone_options", "input_size_px", "gsd_m")
+LEARNING_PACKAGES = ("catalog", "models")
+"""Code that a training depends on; a change of a report or a flow does not make it another run."""
+SHAPES = (
+    "method",
+    "products",
+    "bands",
+    "wavelengths_nm",
+    "backbone",
+    "backbone_options",
+    "input_size_px",
+    "gsd_m",
+)
 """Parts of a pretraining that must be equal for one to start from the other's weights."""
 
 
@@ -25,7 +34,7 @@ class TrainingPlan:
 
     encoder: str
     action: Literal["train", "return", "keep"]
-    """``train``; ``return`` what this very run made before; ``keep`` the newest version: too little is new."""
+    """``return`` what this very run made before; ``keep`` the newest: too little is new."""
     why: str
     identity: str
     """SHA-256 over recipe part, cube, snapshot, code, lock and seed (design decision 13)."""
@@ -66,7 +75,9 @@ def plan_pretraining(
     identity = pretraining_identity(recipe, item, snapshot)
     folder = runs_folder / f"pretrain-{item.encoder}-{identity[:12]}"
 
-    def plan(action: Literal["train", "return", "keep"], why: str, start: Encoder | None = None) -> TrainingPlan:
+    def plan(
+        action: Literal["train", "return", "keep"], why: str, start: Encoder | None = None
+    ) -> TrainingPlan:
         return TrainingPlan(item.encoder, action, why, identity, folder, start)
 
     latest = newest_encoder(catalog, item.encoder)

@@ -57,7 +57,9 @@ def test_lightning_is_imported_by_its_new_name_only() -> None:
 def test_querying_imports_neither_torch_nor_prefect_nor_alembic(module: str) -> None:
     heavy = ["torch", "prefect", "alembic", "great_expectations", "lightning", "pandas", "rasterio", "zarr"]
     code = f"import sys, {module}; print([name for name in {heavy!r} if name in sys.modules])"
-    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    answer = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT
+    )
     assert answer.stdout.strip() == "[]"
 
 

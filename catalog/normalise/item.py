@@ -90,7 +90,7 @@ def normalise_item(item: Mapping[str, Any], archive: Archive, product: Product) 
             properties, " ".join((item_id, *(file.href.rpartition("/")[2] for file in files.values())))
         ),
         orbit_state=(values.text(properties.get("sat:orbit_state")) or "").lower() or None,
-        # An item that states a licence of its own (a derived or simulated scene) knows better than the product.
+        # A derived or simulated scene states a licence of its own.
         licence=str(properties.get("license") or product.licence),
         attribution=product.attribution,
         origin=_origin(properties),

@@ -25,6 +25,16 @@ def list_scenes(
     json: Json = False,
 ) -> None:
     """Scenes and their state."""
+    from catalog.supersession import State
+
+    states = [str(known) for known in State]
+    if state is not None and state not in states:
+        raise UsageError(
+            "unknown-state",
+            f"there is no state {state!r}",
+            subject="--state",
+            next_step=f"use one of {', '.join(states)}",
+        )
     rows = [row.summary() for row in _ledger().rows(state=state, product=product, cube=cube)]
     if json:
         print_json(rows)

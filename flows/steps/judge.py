@@ -76,7 +76,7 @@ def candidate(session: Session, item: Pretraining, plan: TrainingPlan) -> Candid
         encoder=plan.identity,
         evaluations=[task.model_dump(mode="json") for task in evaluations],
         snapshot=snapshot,
-        code=source_hash(LEARNING_PACKAGES),
+        code=source_hash((*LEARNING_PACKAGES, "tasks")),
     )
     return Candidate(item, plan, snapshot, evaluations, identity, _ancestors(session, plan))
 

@@ -29,9 +29,16 @@ PAGE_COLOURS = {
 }
 SPLIT_COLOURS = {"pretrain": "#6b8fb5", "probe": "#d9a441", "test": "#c8553d"}
 CLASS_COLOURS = (
-    "#2f7f5f", "#d9a441", "#4a7fb0", "#c8553d", "#8a6bb1", "#6fae8d", "#b0764f", "#7d8790", "#c77da3",
+    "#4a7fb0", "#d9a441", "#2f7f5f", "#c8553d", "#8a6bb1", "#6fae8d", "#b0764f", "#7d8790", "#c77da3",
     "#3f9aa8",
 )  # fmt: skip
+LAND_COVER_COLOURS = {
+    "water": "#3d7fb8", "lake": "#3d7fb8", "conifer": "#1f5f46", "broadleaf": "#4f9d69", "forest": "#2f7f5f",
+    "grass": "#9dbb58", "meadow": "#9dbb58", "winter crop": "#d9a441", "summer crop": "#c47f2c",
+    "crop": "#d9a441", "soil": "#97694a", "bare": "#97694a", "urban": "#b8453a", "built": "#b8453a",
+    "wetland": "#6f8fae", "snow": "#9fb4c4",
+}  # fmt: skip
+"""A word in a class name → the colour people expect of it; the first that fits counts."""
 WORSE = "#c8553d"
 
 STYLE: Any = {
@@ -139,8 +146,7 @@ def spectra_chart(
     x = np.array([float(w or 0) for w in wavelengths_nm]) if optical else np.arange(len(bands), dtype=float)
     order = np.argsort(x, kind="stable")
     figure, (axis,) = _panels(1, WIDTH_IN * 0.72, 0.42)
-    for index, (label, part) in enumerate(spectra.items()):
-        colour = CLASS_COLOURS[index % len(CLASS_COLOURS)]
+    for (label, part), colour in zip(spectra.items(), class_colours(list(spectra)), strict=True):
         marker = "o" if len(bands) <= 30 else ""
         for piece in _contiguous(x[order]) if optical else [slice(None)]:
             rows = order[piece]
@@ -155,6 +161,16 @@ def spectra_chart(
     axis.set_ylabel(unit)
     axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.02), frameon=False)
     return _svg(figure, f"spectra-{name}")
+
+
+def class_colours(names: Sequence[str]) -> list[str]:
+    """A colour per class: of its land cover where the name tells, no colour twice while there are others."""
+    chosen: list[str] = []
+    for name in names:
+        fitting = [colour for word, colour in LAND_COVER_COLOURS.items() if word in name.lower()]
+        free = [colour for colour in (*fitting[:1], *CLASS_COLOURS) if colour not in chosen]
+        chosen.append(free[0] if free else CLASS_COLOURS[len(chosen) % len(CLASS_COLOURS)])
+    return chosen
 
 
 @_styled

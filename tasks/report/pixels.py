@@ -13,6 +13,8 @@ from tasks.evaluation_set import sample_grids
 
 CELL_PX = 96
 """Side of one sample in a quicklook, about."""
+MOST_HIDDEN = 0.3
+"""Share of a sample that may be cloud or gap, where there are enough others to show."""
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,8 @@ def quicklook(
     """Some samples of a product as one picture ``(y, x, 4)``: a column per place, a row per date.
 
     Natural colours where the product has them, VV, VH and their difference for radar, else three bands.
-    Each channel is stretched between the 2nd and 98th percentile of all that is shown. Invalid pixels are
-    transparent. None where the snapshot holds no sample of the product.
+    Each channel is stretched between the 2nd and 98th percentile of the cloud-free pixels shown. Invalid
+    pixels are transparent. None where the snapshot holds no sample of the product.
     """
     from models.physical_pixels import choose_bands, physical_pixels
     from models.sample_batches import SampleReader
@@ -54,11 +56,13 @@ def quicklook(
     flat = np.array(sorted({row for column in chosen for row in column}), np.int64)
     choice = choose_bands(product, _picture_bands(product))
     reader = SampleReader(cube, snapshot or cube.snapshot(), choice, flat)
-    values, valid = (part.numpy() for part in physical_pixels(reader.read(flat), choice, mask_cloud=False))
+    raw = reader.read(flat)
+    values, valid = (part.numpy() for part in physical_pixels(raw, choice, mask_cloud=False))
     channels, seen = _three_channels(values, valid, choice.names)
+    clear = seen & physical_pixels(raw, choice, mask_cloud=True)[1].numpy().all(1)
     picture = np.zeros((*channels.shape[:1], *channels.shape[2:], 4), np.uint8)
     for index in range(3):
-        inside = channels[:, index][seen]
+        inside = channels[:, index][clear if clear.any() else seen]
         low, high = np.percentile(inside, [2, 98]) if len(inside) else (0.0, 1.0)
         stretched = np.clip((channels[:, index] - low) / max(float(high - low), 1e-9), 0, 1)
         picture[..., index] = np.round(255 * stretched**0.85)
@@ -128,12 +132,15 @@ def _current(cube: Any, product: Product, snapshot: str | None) -> Any:
 def _picture_rows(
     cube: Any, product: Product, snapshot: str | None, columns: int, rows: int
 ) -> list[list[int]]:
-    """Per place, the rows of its clearest dates in order of time."""
+    """Per place, the rows of its clearest dates in order of time; places that are hardly seen come last."""
     table = _current(cube, product, snapshot)
     if table.empty:
         return []
     table = table.assign(hidden=table["nodata_fraction"] + table["cloud_fraction"].fillna(0))
-    places = sorted(table["location"].unique())
+    table = table.sort_values(["location", "hidden", "row"])
+    worst = table.groupby("location").head(rows).groupby("location")["hidden"].max()
+    bright = sorted(worst.index[worst <= MOST_HIDDEN])
+    places = bright if len(bright) >= columns else sorted(worst.nsmallest(columns).index)
     places = [places[index] for index in np.unique(np.linspace(0, len(places) - 1, columns).astype(int))]
     chosen = []
     for place in places:

@@ -1,4 +1,4 @@
-"""The demo as a user runs it, twice in a new ``SWATH_HOME``: wall time and peak memory of all its processes."""
+"""The demo, twice in a new ``SWATH_HOME``: wall time and peak memory of all its processes."""
 
 from __future__ import annotations
 

@@ -120,7 +120,7 @@ WRONG: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "product that the archive lacks": (
         overridden("products={sentinel-1-grd: {}}", "cube=never", *ONLY_SCENES),
-        {"code": "product-not-in-archive", "subject": "sentinel-1-grd", "status": 2, "why": "sentinel-1-rtc"},
+        {"code": "product-not-in-archive", "subject": "sentinel-1-grd", "status": 2, "why": "no collection"},
     ),
     "place without scenes to learn from": (
         overridden("cube=never", "period.start=1999-01-01", "period.end=1999-12-31", flow="data-to-model"),
@@ -148,7 +148,7 @@ WRONG: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {
     ),
     "unknown state": (
         ("scenes", "list", "--state", "lost"),
-        {"code": "unknown-state", "subject": "lost", "status": 2},
+        {"code": "unknown-state", "subject": "--state", "status": 2, "why": "'lost'"},
     ),
     "item that is no JSON": (
         ("scenes", "inspect", str(REPOSITORY / "README.md")),

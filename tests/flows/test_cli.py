@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
+from deployments.sandbox import SandboxInfo
 from tests.flows.installation import ENCODERS, Installation, command
 
 COMMANDS = ("demo", "run", "archive", "scenes", "cubes", "encoders", "methods")
@@ -51,10 +54,13 @@ def test_every_view_of_an_encoder_is_one_json_document_and_nothing_else(
     assert promoted["aliases"] == ["looked-at", "production"]
 
 
-def test_an_item_is_inspected_without_any_archive(home: Installation, tmp_path: Path) -> None:
-    for items in sorted((home.archive.folder / "items").glob("*.ndjson")):
+def test_an_item_is_inspected_before_any_pixel_is_read(
+    home: Installation, sandbox: SandboxInfo, tmp_path: Path
+) -> None:
+    for collection in sandbox.collections.values():
+        answer = httpx.get(f"{home.archive.url}/collections/{collection}/items", params={"limit": 1})
         item = tmp_path / "item.json"
-        item.write_text(items.read_text(encoding="utf-8").splitlines()[0], encoding="utf-8")
+        item.write_text(json.dumps(answer.json()["features"][0]), encoding="utf-8")
         verdict = home.json("scenes", "inspect", str(item), "--archive", "sandbox")
         assert verdict["refused"] == []
         assert verdict["calibration"]
@@ -68,7 +74,8 @@ def test_the_card_of_an_encoder_says_what_it_takes_where_it_comes_from_and_how_i
     assert done.returncode == 0, done.stderr
     manifest = home.json("encoders", "show", encoder)["manifest"]
     for expected in (
-        f"{encoder}@1  (production",
+        f"{encoder}@1  (",
+        "production)",
         f"{len(manifest['bands'])}: {manifest['bands'][0]}",
         manifest["products"][0],
         made["snapshot"],

@@ -46,10 +46,10 @@ def test_one_encoder_per_method_is_registered_and_the_first_is_in_production(
     home: Installation, made: dict[str, Any]
 ) -> None:
     assert [outcome["action"] for outcome in made["encoders"]] == ["registered", "registered"]
-    rows = home.json("encoders", "search")
+    rows = [row for row in home.json("encoders", "search") if row["name"] in ENCODERS]
     assert {row["name"]: row["method"] for row in rows} == ENCODERS
-    assert {row["version"] for row in rows} == {1}
-    assert all(row["aliases"] == ["production"] for row in rows)
+    assert [row["version"] for row in rows] == [1, 1]
+    assert all("production" in row["aliases"] for row in rows)
     assert all(row["snapshots"] == {"sandbox": made["snapshot"]} for row in rows)
 
 
@@ -103,7 +103,7 @@ def test_a_scene_names_the_encoders_that_drew_from_it(home: Installation, made: 
     for encoder in ENCODERS:
         for scene in {sample["scene"] for sample in home.json("encoders", "lineage", encoder)["samples"]}:
             rows = home.json("encoders", "lineage", "--scene", scene)
-            assert [row["name"] for row in rows] == [encoder]
+            assert {row["name"] for row in rows} & ENCODERS.keys() == {encoder}
     radar = next(iter(home.cube().scenes("sentinel-1-rtc")))
     assert home.json("encoders", "lineage", "--scene", radar) == []
 
@@ -129,33 +129,40 @@ def test_xarray_reads_the_source_pixels_bit_for_bit(
     copied = np.flatnonzero(~data["resampled"].to_numpy())
     assert len(copied) == data.sizes["sample"], "the sandbox lies on the products' grids: all is copied"
     rows = np.random.default_rng(3).permutation(copied)[:30]
+    scene_of = data["scene"].to_numpy()
     compared = 0
     for gsd in product.resolutions_m:
+        names = [band.name for band in product.bands_at(gsd)]
         stored = data[array_name(gsd)].isel(sample=rows).to_numpy()
         affines = data[f"affine_{array_name(gsd)[1:]}"].isel(sample=rows).to_numpy()
-        for at, row in enumerate(rows):
-            scene = scenes[str(data["scene"][int(row)].item())]
-            for place, band in enumerate(product.bands_at(gsd)):
-                asset = next(asset for asset in scene.assets.values() if band.name in asset.bands)
-                source = source_pixels(home, asset, band.name, affines[at], stored.shape[2:])
-                assert np.array_equal(stored[at, place].view(np.uint8), source.view(np.uint8))
-                compared += 1
+        for values, affine, scene in zip(stored, affines, scene_of[rows], strict=True):
+            for asset in scenes[str(scene)].assets.values():
+                places = [names.index(band) for band in asset.bands if band in names]
+                if places:
+                    numbers = [asset.bands.index(names[place]) + 1 for place in places]
+                    source = source_pixels(home, asset.href, numbers, affine, values.shape[1:])
+                    assert values[places].tobytes() == source.tobytes()
+                    compared += len(places)
     assert compared == len(rows) * len(product.bands)
 
 
 def source_pixels(
-    home: Installation, asset: Any, band: str, affine: np.ndarray, shape: tuple[int, ...]
+    home: Installation, href: str, bands: list[int], affine: np.ndarray, shape: tuple[int, ...]
 ) -> np.ndarray:
-    """Pixels of a band as its GeoTIFF holds them, found by its own georeference; nodata beyond its edge."""
-    path = home.archive.folder / asset.href.removeprefix(f"{home.archive.url}/")
+    """Pixels ``(band, y, x)`` as a GeoTIFF holds them, by its own georeference; nodata beyond its edge."""
+    path = home.archive.folder / href.removeprefix(f"{home.archive.url}/")
     with rasterio.open(path) as file:
         a, b, c, d, e, f = affine
-        assert (file.transform.a, file.transform.e) == (a, e)
-        assert (b, d) == (0, 0)
-        column, row = (c - file.transform.c) / a, (f - file.transform.f) / e
-        assert (column, row) == (round(column), round(row))
-        window = rasterio.windows.Window(round(column), round(row), shape[1], shape[0])
-        return file.read(asset.bands.index(band) + 1, window=window, boundless=True)
+        assert (file.transform.a, 0, 0, file.transform.e) == (a, b, d, e)
+        left, top = (c - file.transform.c) / a, (f - file.transform.f) / e
+        assert (left, top) == (round(left), round(top)), "copied, not resampled"
+        (height, width), left, top = shape, round(left), round(top)
+        rows = slice(max(0, top), min(file.height, top + height))
+        columns = slice(max(0, left), min(file.width, left + width))
+        inside = file.read(bands, window=rasterio.windows.Window.from_slices(rows, columns))
+        pixels = np.full((len(bands), height, width), file.nodata or 0, inside.dtype)
+        pixels[:, rows.start - top : rows.stop - top, columns.start - left : columns.stop - left] = inside
+        return pixels
 
 
 def test_of_two_versions_of_an_observation_the_better_one_is_cubed(

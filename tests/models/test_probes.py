@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from models.probes import (
+    FOLDS,
     STRENGTHS,
     ConstantProbe,
     LogisticProbe,
-    Standardiser,
     fit_logistic,
     fit_neighbours,
     predicted,
@@ -53,7 +53,7 @@ def test_every_fold_keeps_a_place_whole(monkeypatch: pytest.MonkeyPatch) -> None
 
     monkeypatch.setattr(probes, "_place_folds", recording)
     fit_logistic(features, labels, places)
-    assert len(seen) == 4
+    assert len(seen) == FOLDS
     for train, held in seen:
         assert not train & held
     assert set().union(*(held for _, held in seen)) == set(places)
@@ -88,19 +88,6 @@ def test_with_one_training_place_c_is_not_chosen() -> None:
     probe = fit_logistic(features, labels, ["only"] * len(labels))
     assert isinstance(probe, LogisticProbe)
     assert (probe.strength, probe.folds, probe.tried) == (1.0, 0, {})
-
-
-def test_more_features_than_samples_change_the_cost_and_not_the_fit() -> None:
-    """The turn into the samples' span is exact for an L2 penalty."""
-    from sklearn.linear_model import LogisticRegression
-
-    features, labels, places = _task(n=40, d=300, spread=3.0)
-    probe = fit_logistic(features, labels, places, strengths=(0.01,))
-    scale = Standardiser.fit(features)
-    plain = LogisticRegression(C=0.01, max_iter=5000, tol=1e-8).fit(scale.apply(features), labels)
-    fresh = np.random.default_rng(9).normal(0, 2, (20, 300))
-    _, probabilities = probe.probabilities(fresh)
-    assert np.allclose(probabilities, plain.predict_proba(scale.apply(fresh)), atol=2e-2)
 
 
 def test_units_do_not_decide_between_feature_sets() -> None:

@@ -137,7 +137,7 @@ def test_change_is_ranked_by_average_precision_of_first_and_last_date(shop: Work
     assert set(result.scores["encoder"]) == {"neighbours", "logistic", "logistic-concat"}
     assert result.headline > 0.8
     assert set(result.classes) == {"changed", "unchanged"}
-    assert any("one class only" in note for note in result.notes)
+    assert any("of one class only" in note for note in result.notes)
 
 
 def test_half_of_a_sample_must_change_where_half_is_asked_for(shop: Workshop) -> None:
