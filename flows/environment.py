@@ -20,7 +20,7 @@ QUIET = {
 """Switches that keep every library from calling home."""
 
 PATIENT = {"OMP_WAIT_POLICY": "PASSIVE"}
-"""Threads of torch sleep while they wait: where processes share cores, spinning makes all of them many times slower."""
+"""Threads of torch sleep while they wait: where processes share cores, spinning slows all of them down."""
 
 
 def prepare_environment(settings: Settings | None = None) -> Settings:

@@ -37,7 +37,7 @@ class VitalityLimits:
     about 0.001; this is the geometric middle. Isotropic noise has 1: a high value proves nothing."""
     min_second_direction: float = 0.005
     """Share of the variance outside the strongest direction. A rank-one encoder has 0 whatever its spread.
-    Healthy ones may spend 90 % on one direction (land against water), hardly ever 99.5 %. It is a floor only:
+    Living ones may spend 92 % on one direction (EnMAP, sandbox), hardly ever 99.5 %. It is a floor only:
     the effective rank itself does not decide, because noise scores highest on it."""
     max_chance: float = 0.01
     """Probability by permutation that features which know nothing of the place retrieve as well as these."""
@@ -51,8 +51,9 @@ class VitalityLimits:
     """How far features move, relative to the distance between two samples, when each sample gets another
     one's pixels under its own validity mask. Living encoders have about 1, one that reads only the mask 0."""
     min_weight_distance: float = 0.002
-    """Relative L2 distance of the weights from those the run began with. Saving as bf16 alone gives 0.0011
-    to 0.0017 (half a unit in 8 bits of mantissa); ten steps of AdamW at 1e-4 give more than 0.01."""
+    """Relative L2 distance of the weights from those the run began with. Saving as bf16 alone gives 0.0009
+    (ViT-Ti) to 0.0014 (ResNet-18); on the sandbox 20 steps of MoCo with SGD gave 0.011, 30 steps of MAE with
+    AdamW 0.12."""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,8 @@ from catalog.errors import SceneError, SwathError
 from catalog.products import Product
 from catalog.recipes import GateLimits
 from catalog.scenes import Scene
+from tasks.gate_report import write_report
+from tasks.gate_result import GateResult, GateRow
 from tasks.signing import redact
 
 if TYPE_CHECKING:
@@ -72,36 +74,6 @@ class Check:
                 return f"{self.title}: {shown}"
 
 
-@dataclass(frozen=True)
-class GateRow:
-    """One scene, one check."""
-
-    scene: str
-    check: str
-    title: str
-    value: str
-    limit: str
-    passed: bool
-
-
-@dataclass(frozen=True)
-class GateResult:
-    """What the gate says of a product's new scenes."""
-
-    product: str
-    accepted: tuple[str, ...]
-    quarantined: Mapping[str, tuple[str, ...]]
-    """Scene id → reasons in plain words, with value and limit."""
-    table: tuple[GateRow, ...]
-    report: Path | None = None
-    """The HTML page, where one was asked for."""
-
-    @property
-    def refused_share(self) -> float:
-        total = len(self.accepted) + len(self.quarantined)
-        return len(self.quarantined) / total if total else 0.0
-
-
 def gate_scenes(
     product: Product,
     scenes: Sequence[Scene],
@@ -153,8 +125,6 @@ def gate_scenes(
         report,
     )
     if report is not None:
-        from tasks.gate_report import write_report
-
         write_report(result, report)
     return result
 

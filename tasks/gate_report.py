@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tasks.gate import GateResult, GateRow
+    from tasks.gate_result import GateResult, GateRow
 
 STYLE = """
 .gate{--ink:#1d2430;--soft:#667080;--line:#d8dde4;--bad:#b3402c;--bad-bg:#fbeae6;--ground:#fff;

@@ -25,7 +25,6 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
@@ -33,6 +32,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
+from catalog.cubes.columns import COLUMNS
 from catalog.errors import CubeError
 from catalog.products.model import Product, array_name
 from catalog.quality import FLAGS
@@ -49,34 +49,6 @@ COLUMN_CHUNK = 8192
 DOCUMENT_CHUNK = 256
 TABLE_CHUNK_BYTES = 1 << 20
 
-
-@dataclass(frozen=True)
-class Column:
-    """One value per sample."""
-
-    name: str
-    dtype: str
-    description: str
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-
-
-COLUMNS = (
-    Column("sample", "string", "sample id: product/scene/location"),
-    Column("location", "string", "location id, see /locations"),
-    Column("scene", "string", "scene id, see the scenes subgroup"),
-    Column(
-        "time",
-        "int64",
-        "sensing time, UTC",
-        {"units": "microseconds since 1970-01-01T00:00:00", "calendar": "proleptic_gregorian"},
-    ),
-    Column("epsg", "int32", "EPSG code of the sample's grid"),
-    Column("resampled", "bool", "whether pixels were resampled instead of copied"),
-    Column("nodata_fraction", "float64", "share of pixels without a measurement"),
-    Column("cloud_fraction", "float64", "cloudy share of the valid pixels; NaN where no QA layer tells"),
-    Column("sha256", "string", "SHA-256 of the raw pixels, finest resolution first, C order, little endian"),
-    Column("superseded_by", "string", "id of the reprocessed scene that replaces this one; empty if none"),
-)
 
 CALIBRATION = {
     "scale": "factor of the raw number",

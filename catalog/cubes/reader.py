@@ -14,6 +14,7 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 
 from catalog.cubes import layout
+from catalog.cubes.columns import COLUMNS
 from catalog.errors import CubeError
 from catalog.products.model import Product, array_name
 from catalog.samples import Location
@@ -102,7 +103,7 @@ class SnapshotReader:
                     column.name: _plain(layout.array(group, column.name)[:])
                     if "sample" in group
                     else np.empty(0, object if column.dtype == "string" else column.dtype)
-                    for column in layout.COLUMNS
+                    for column in COLUMNS
                 }
             )
             frame["time"] = pd.to_datetime(frame["time"], unit="us", utc=True)

@@ -18,8 +18,9 @@ import pytest
 from catalog.errors import SwathError
 from catalog.recipes import GateLimits
 from catalog.scenes import Scene
-from tasks.gate import GateResult, checks_for, gate_scenes, refuse_if_too_many
+from tasks.gate import checks_for, gate_scenes, refuse_if_too_many
 from tasks.gate_report import gate_page
+from tasks.gate_result import GateResult
 from tasks.readers import ReadFailure
 from tasks.search import search_scenes
 from tasks.statistics import measure_scenes
