@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 import torch
 from torch import Tensor, nn
 
@@ -24,7 +26,7 @@ class Projected(nn.Module):
         return embedding, self.head(embedding)
 
 
-class TwoViewsWithTeacher(Method):
+class TwoViewsWithTeacher(Method, ABC):
     """The student sees one view, its moving average the other; ``compare`` says what should agree.
 
     Subclasses give ``compare``; what else they need (a predictor, a queue) they add to the module.
@@ -51,9 +53,9 @@ class TwoViewsWithTeacher(Method):
     def encoder(self) -> Encoder:  # type: ignore[override]
         return self.student.encoder
 
+    @abstractmethod
     def compare(self, student: Tensor, teacher: Tensor, places: Tensor) -> Tensor:
         """Loss between projections ``(batch, p)`` of two views; the teacher's has no gradient."""
-        raise NotImplementedError
 
     def after_loss(self, teacher: Tensor, places: Tensor) -> None:
         """Called with the teacher's projections once the loss has used them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,6 +16,15 @@ from flows.archives import port_of
 from flows.environment import QUIET
 from flows.prefect_server import prefect_server
 from tests.flows.installation import Installation
+
+LIMIT_S = 900
+"""The test that comes first waits for the fixtures below, on a busy machine for some minutes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.timeout(LIMIT_S))
 
 
 @pytest.fixture(scope="session")
