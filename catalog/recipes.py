@@ -254,28 +254,35 @@ def parse_recipe(document: Any, *, subject: str = "recipe") -> Recipe:
 def _apply(document: Any, override: str) -> Any:
     path, separator, text = override.partition("=")
     if not separator:
-        raise UsageError(
-            "bad-override",
-            "an override is written key.sub=value",
-            subject=override,
-            next_step="for example --set pretrain.0.steps=50",
+        raise _bad_override(
+            override, "an override is written key.sub=value", "for example --set pretrain.0.steps=50"
         )
-    keys = path.split(".")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise _bad_override(
+            override, f"its value is no YAML: {' '.join(str(error).split())}", "quote it"
+        ) from error
+    *keys, last = path.split(".")
     target = document
-    for key in keys[:-1]:
-        try:
-            target = target[int(key)] if isinstance(target, list) else target.setdefault(key, {})
-        except (IndexError, ValueError, AttributeError) as error:
-            raise UsageError(
-                "bad-override",
-                f"there is no {key} in the recipe",
-                subject=override,
-                next_step="name an existing key",
-            ) from error
-    last = keys[-1]
-    value = yaml.safe_load(text)
-    if isinstance(target, list):
-        target[int(last)] = value
-    else:
+    for key in keys:
+        if isinstance(target, dict):
+            target = target.setdefault(key, {})
+        else:
+            target = _element(target, key, override)
+    if isinstance(target, dict):
         target[last] = value
+    else:
+        _element(target, last, override)
+        target[int(last)] = value
     return document
+
+
+def _element(target: Any, key: str, override: str) -> Any:
+    if not isinstance(target, list) or not key.isdigit() or int(key) >= len(target):
+        raise _bad_override(override, f"there is no {key} in that part of the recipe", "name an existing key")
+    return target[int(key)]
+
+
+def _bad_override(override: str, message: str, next_step: str) -> UsageError:
+    return UsageError("bad-override", message, subject=override, next_step=next_step)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from prefect import flow
@@ -12,6 +13,7 @@ from flows.pretrain import pretrain
 from flows.progress import bars
 from flows.refresh import refresh
 from flows.session import open_session
+from flows.steps.judge import fail_if_refused
 from flows.steps.report import report
 
 
@@ -20,19 +22,21 @@ def data_to_model(recipe: str, overrides: list[str] | None = None) -> dict[str, 
     """From scenes to registered encoders.
 
     What is trained again after the refresh, and from which weights, is decided by ``tasks.training_plan``.
-    Where nothing changed, the report of the run that made the encoders is returned.
+    Where nothing changed, the report of the run that made the encoders is returned. The report is
+    written even where a dead encoder makes the run fail.
     """
     refreshed = refresh(recipe, overrides)
     trained = pretrain(recipe, overrides)
-    judged = evaluate(recipe, overrides)
+    judged = evaluate(recipe, overrides, fail_if_refused=False)
     session = open_session(recipe, overrides)
     identity = run_identity(
         kind="data-to-model",
         snapshot=refreshed["snapshot"],
-        encoders=[outcome["reference"] for outcome in judged["encoders"]],
+        encoders=[outcome["reference"] or outcome["run"] for outcome in judged["encoders"]],
     )
     done = session.runs.find("data-to-model", identity)
-    if done is None:
+    page = None if done is None else Path(done.manifest["report"])
+    if page is None or not page.is_file():
         with bars() as progress:
             page = report(session, judged, progress)
         run_id = page.parent.name
@@ -44,8 +48,7 @@ def data_to_model(recipe: str, overrides: list[str] | None = None) -> dict[str, 
             identity=identity,
         )
         session.runs.finish(run_id, {"report": str(page)})
-    else:
-        page = done.manifest["report"]
+    fail_if_refused(judged["encoders"])
     return {
         "recipe": session.recipe.name,
         "snapshot": refreshed["snapshot"],

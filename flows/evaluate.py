@@ -13,11 +13,15 @@ from flows.steps import judge, train
 
 @flow(name="evaluate", flow_run_name="evaluate-{recipe}", validate_parameters=False)
 def evaluate(
-    recipe: str, overrides: list[str] | None = None, encoders: list[str] | None = None
+    recipe: str,
+    overrides: list[str] | None = None,
+    encoders: list[str] | None = None,
+    fail_if_refused: bool = True,
 ) -> dict[str, Any]:
     """Score the recipe's newest encoders, refuse dead ones, register the others and decide on the alias.
 
-    A judgement that was made before (same encoder, tasks, snapshot and code) is returned.
+    A judgement that was made before (same encoder, tasks, snapshot and code) is returned. A dead encoder
+    does not keep the others out of the catalog; the run fails in the end, unless ``fail_if_refused`` says no.
     Returns ``{"encoders": [outcome], "lines": [...]}``.
     """
     session = open_session(recipe, overrides)
@@ -33,9 +37,12 @@ def evaluate(
             candidate = judge.candidate(session, item, plan)
             outcome = judge.judged_before(session, candidate)
             if outcome is None:
-                outcome = judge.register(session, judge.evaluate(session, candidate, progress))
+                judgement = judge.evaluate(session, candidate, progress)
+                outcome = judge.refused(judgement) or judge.register(session, judgement)
             outcomes.append(outcome)
     lines = [_line(outcome) for outcome in outcomes]
+    if fail_if_refused:
+        judge.fail_if_refused(outcomes)
     return {"recipe": session.recipe.name, "encoders": outcomes, "lines": lines}
 
 
@@ -46,5 +53,7 @@ def _kept(reference: str, name: str, why: str) -> dict[str, Any]:
 def _line(outcome: dict[str, Any]) -> str:
     if outcome["action"] == "kept":
         return f"evaluate: kept {outcome['reference']}: {outcome['why']}"
+    if outcome["action"] == "refused":
+        return f"evaluate: refused {outcome['name']}: {'; '.join(outcome['refused'])}"
     alias = "is in production" if outcome["promotion"]["promote"] else "stays a candidate"
     return f"evaluate: {outcome['action']} {outcome['reference']}, {alias}: {outcome['promotion']['why']}"

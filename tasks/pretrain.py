@@ -77,6 +77,7 @@ def run_pretraining(spec: TrainingSpec, *, progress: Progress | None = None) -> 
 def _command(spec: TrainingSpec, path: Path) -> list[str]:
     devices = str(spec.pretraining.devices)
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", devices]
+    torchrun += ["--log-dir", str(spec.folder / "torchrun")]
     return [*torchrun, "--shutdown-timeout", str(int(GRACE_S) - 10), "-m", "models.train", str(path)]
 
 

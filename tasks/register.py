@@ -21,6 +21,7 @@ from tasks.evaluation_features import ENCODER
 from tasks.evaluation_probes import LOGISTIC
 from tasks.leakage import write_places
 from tasks.promotion import Promotion, decide_promotion
+from tasks.refusal import dead
 
 __all__ = ["Promotion", "decide_promotion", "refuse_dead", "register_encoder"]
 
@@ -29,13 +30,7 @@ def refuse_dead(name: str, vitality: Vitality) -> None:
     """Raise ``encoder-dead`` with every reason, unless the encoder lives."""
     reasons = vitality.refusals()
     if reasons:
-        raise EncoderError(
-            "encoder-dead",
-            "; ".join(reasons),
-            subject=name,
-            next_step="see the loss and the collapse measures in the run's report; lower the learning rate, "
-            "train longer, or take another seed",
-        )
+        raise dead(name, reasons)
 
 
 def register_encoder(

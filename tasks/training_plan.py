@@ -90,7 +90,9 @@ def plan_pretraining(
     warm = latest if item.start_from == "previous" and _same_shape(latest, item) else None
     if latest.manifest.get("pretraining") != item.model_dump(mode="json"):
         return plan("train", "its part of the recipe changed", warm)
-    old = str((latest.manifest.get("snapshots") or {}).get(recipe.cube_name))
+    old = (latest.manifest.get("snapshots") or {}).get(recipe.cube_name)
+    if old is None:
+        return plan("train", f"{latest.ref} was made from another cube", warm)
     if old == snapshot:
         return plan("train", "the code or the lock changed")
     fresh = samples_since(old)

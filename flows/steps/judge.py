@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from flows.artifacts import encoder_artifact, scores_artifact
 from flows.progress import Progress
 from flows.session import Session
 from flows.steps import PLAIN
+from tasks.refusal import dead
 from tasks.training_plan import LEARNING_PACKAGES, TrainingPlan
 
 if TYPE_CHECKING:
@@ -128,6 +130,29 @@ def evaluate(session: Session, candidate: Candidate, progress: Progress) -> Judg
     (candidate.plan.folder / "evaluations.json").write_text(json.dumps(documents, indent=1), encoding="utf-8")
     scores_artifact(name, documents)
     return Judgement(candidate, vitality, tuple(results))
+
+
+def refused(judgement: Judgement) -> dict[str, Any] | None:
+    """The outcome of a dead encoder, or None for a living one."""
+    reasons = judgement.vitality.refusals()
+    if not reasons:
+        return None
+    return {
+        "name": judgement.candidate.item.encoder,
+        "reference": None,
+        "run": judgement.candidate.plan.folder.name,
+        "action": "refused",
+        "refused": reasons,
+        "evaluations": [result.to_dict() for result in judgement.results],
+        "vitality": judgement.vitality.to_dict(),
+    }
+
+
+def fail_if_refused(outcomes: Sequence[Mapping[str, Any]]) -> None:
+    """Raise ``encoder-dead`` for the first dead encoder, once all have been judged."""
+    for outcome in outcomes:
+        if outcome["action"] == "refused":
+            raise dead(outcome["name"], outcome["refused"])
 
 
 @task(name="register", task_run_name="register {judgement.candidate.item.encoder}", **PLAIN)

@@ -75,11 +75,22 @@ def report(session: Session, judged: dict[str, Any], progress: Progress) -> Path
     )
     progress(what, total, total)
     for outcome in judged["encoders"]:
-        encoder_artifact(outcome["reference"], Path(session.catalog.get(outcome["reference"]).pull()), page)
+        if outcome["reference"] is not None:
+            encoder_artifact(outcome["reference"], session.catalog.get(outcome["reference"]).pull(), page)
     return page
 
 
 def _encoder(session: Session, outcome: dict[str, Any]) -> dict[str, Any]:
+    if outcome["reference"] is None:
+        item = session.recipe.pretraining(outcome["name"])
+        return {
+            "name": outcome["name"],
+            "method": item.method,
+            "product": item.products[0],
+            "facts": {},
+            "vitality": outcome["vitality"],
+            "refused": outcome["refused"],
+        }
     encoder = session.catalog.get(outcome["reference"])
     manifest = encoder.manifest
     return {
