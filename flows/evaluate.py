@@ -6,6 +6,7 @@ from typing import Any
 
 from prefect import flow
 
+from flows.memory import give_back
 from flows.progress import bars
 from flows.session import open_session
 from flows.steps import judge, train
@@ -39,6 +40,7 @@ def evaluate(
             if outcome is None:
                 judgement = judge.evaluate(session, candidate, progress)
                 outcome = judge.refused(judgement) or judge.register(session, judgement)
+                give_back()
             outcomes.append(outcome)
     lines = [_line(outcome) for outcome in outcomes]
     if fail_if_refused:

@@ -7,6 +7,7 @@ from typing import Any
 from prefect import flow
 
 from flows.archives import open_archive
+from flows.memory import give_back
 from flows.progress import bars
 from flows.session import Session, open_session
 from flows.steps import acquire
@@ -37,6 +38,7 @@ def refresh(recipe: str, overrides: list[str] | None = None) -> dict[str, Any]:
         if pending:
             acquire.sample_places(session, [scene for part in found.values() for scene in part.scenes])
             written = acquire.cube(session, archive, pending, progress)
+            give_back()
     return _summary(session, before, found, noted, refused, written)
 
 
