@@ -8,7 +8,7 @@ import gc
 
 
 def give_back() -> None:
-    """Return what the allocator keeps in reserve; reading many files in many threads leaves most of a gigabyte.
+    """Return what the allocator keeps: reading many files in many threads leaves most of a gigabyte behind.
 
     Only glibc keeps such reserves; elsewhere nothing happens.
     """
