@@ -78,7 +78,7 @@ def check_folder(folder: Path, name: str) -> None:
                 "unsafe-file",
                 f"{relative} is {'a link' if path.is_symlink() else 'of a kind that may run code when read'}",
                 subject=name,
-                next_step="weights are safetensors; `swath encoders import` converts a foreign file",
+                next_step="save the weights as safetensors, and give plain files only",
             )
 
 
