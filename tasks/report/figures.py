@@ -85,27 +85,55 @@ def _styled(draw: Callable[..., str]) -> Callable[..., str]:
     return styled
 
 
-@_styled
+REGION_GAP_M = 20_000
+"""Samples farther apart than this are drawn in panels of their own: to scale, both would be specks."""
+PANELS_PER_ROW, MAX_PANELS = 3, 12
+
+
 def location_map(locations: Any) -> str:
-    """Samples as squares to scale, by split; one panel per UTM zone.
+    """Samples as squares to scale, by split; one panel per region of a UTM zone.
 
     ``locations``: columns ``epsg, x, y, size_m, split`` (metres).
     """
+    regions = _regions(locations)[:MAX_PANELS]
+    starts = range(0, len(regions), PANELS_PER_ROW)
+    return "\n".join(_map_row(regions[start : start + PANELS_PER_ROW], f"map{start}") for start in starts)
+
+
+def _regions(locations: Any) -> list[tuple[str, Any]]:
+    """Title and rows of each group of samples without a wide gap to the next in easting or northing."""
+    found: list[tuple[str, Any]] = []
+    for zone in sorted(set(locations["epsg"])):
+        waiting = [locations[locations["epsg"] == zone]]
+        while waiting:
+            part = waiting.pop(0)
+            for axis in ("x", "y"):
+                inside = part.sort_values(axis)
+                wide = np.flatnonzero(np.diff(inside[axis].to_numpy()) > REGION_GAP_M)
+                if len(wide):
+                    waiting = [inside.iloc[: wide[0] + 1], inside.iloc[wide[0] + 1 :], *waiting]
+                    break
+            else:
+                blocks = sorted(set(part["block"])) if "block" in part else []
+                name = f" · {blocks[0]}" if len(blocks) == 1 else ""
+                found.append((f"EPSG:{zone}{name}", part))
+    return found
+
+
+@_styled
+def _map_row(regions: Sequence[tuple[str, Any]], name: str) -> str:
     from matplotlib.collections import PatchCollection
     from matplotlib.patches import Rectangle
 
-    zones = sorted(set(locations["epsg"]))[:3]
     extents = []
-    for zone in zones:
-        part = locations[locations["epsg"] == zone]
+    for _, part in regions:
         extents.append((np.ptp(part["x"]) + part["size_m"].max(), np.ptp(part["y"]) + part["size_m"].max()))
     # The drawing is as wide as its panels need at 3.4 inches of height at most.
     ratio = max(high for _, high in extents) / max(wide for wide, _ in extents)
     panel = min(4.6, 3.4 / max(ratio, 0.2))
-    width = min(WIDTH_IN, len(zones) * (panel + 1.3))
-    figure, axes = _panels(len(zones), width, (panel * ratio + 0.75) / (width / len(zones)))
-    for axis, zone in zip(axes, zones, strict=True):
-        part = locations[locations["epsg"] == zone]
+    width = min(WIDTH_IN, len(regions) * (panel + 1.3))
+    figure, axes = _panels(len(regions), width, (panel * ratio + 0.75) / (width / len(regions)))
+    for axis, (title, part) in zip(axes, regions, strict=True):
         west, south = part["x"].min(), part["y"].min()
         for split, colour in SPLIT_COLOURS.items():
             rows = part[part["split"] == split]
@@ -123,9 +151,9 @@ def location_map(locations: Any) -> str:
         axis.set_aspect("equal")
         axis.set_xlabel("km east")
         axis.set_ylabel("km north")
-        axis.set_title(f"EPSG:{zone}", loc="left")
+        axis.set_title(title, loc="left")
         axis.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False, handletextpad=0.2)
-    return _svg(figure, "map")
+    return _svg(figure, name)
 
 
 @_styled
