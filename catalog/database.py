@@ -22,7 +22,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError
 from catalog.errors import LedgerError
 from catalog.settings import Settings, load_settings
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in ``catalog/migrations/versions``."""
 
 BUSY_TIMEOUT_S = 60.0

@@ -1,4 +1,4 @@
-"""The tables of the one database: scenes and their states, locations, failures, runs, encoders.
+"""The tables of the one database: scenes and their states, searches, locations, failures, runs, encoders.
 
 Types are chosen so that SQLite and PostgreSQL behave alike: moments are UTC and come back aware, documents
 are JSON (JSONB on PostgreSQL). The migrations in ``catalog/migrations`` build exactly these tables.
@@ -13,6 +13,7 @@ from sqlalchemy import (
     JSON,
     CheckConstraint,
     Column,
+    Date,
     DateTime,
     Dialect,
     Float,
@@ -70,7 +71,9 @@ scenes = Table(
     Column("cube", String, primary_key=True),
     Column("product", String, primary_key=True),
     Column("scene_id", String, primary_key=True),
-    Column("version", String, nullable=False),  # orders versions of one key as text; see catalog.supersession
+    Column(
+        "version", String, nullable=False
+    ),  # orders versions of one key as text; see catalog.ledger.supersession
     Column("key", String, nullable=False),
     Column("state", String, nullable=False),  # what holds: `superseded` hides what the scene reached itself
     Column("own_state", String, nullable=False),  # what the scene reached itself
@@ -80,6 +83,9 @@ scenes = Table(
     Column("sensed", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
     Column("changed_at", UtcDateTime, nullable=False),
+    Column("item_digest", String),  # of the item it was made from: the same item is not looked at twice
+    Column("plan", String),  # locations and dates for which all was taken from it; see tasks.cube
+    Column("passed_over", String),  # why nothing was
     CheckConstraint(f"state IN {_STATES}", name="state"),
     CheckConstraint(f"own_state IN {_OWN_STATES}", name="own_state"),
     CheckConstraint("own_state <> 'cubed' OR snapshot IS NOT NULL", name="cubed_has_snapshot"),
@@ -119,6 +125,25 @@ failures = Table(
     Column("attempts", Integer, nullable=False),
     Column("message", Text, nullable=False),
     Column("failed_at", UtcDateTime, nullable=False),
+)
+
+searches = Table(
+    "searches",
+    metadata,
+    Column("cube", String, primary_key=True),
+    Column("product", String, primary_key=True),
+    Column("request", String, nullable=False),  # digest of archive, area and filters; another one starts anew
+    Column("searched_at", UtcDateTime, nullable=False),
+    Column("whole_at", UtcDateTime, nullable=False),  # when the whole period was last searched
+    Column("until", Date, nullable=False),  # last sensing date that was asked for
+)
+
+notes = Table(
+    "notes",
+    metadata,
+    Column("cube", String, primary_key=True),
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
 )
 
 locations = Table(

@@ -25,7 +25,7 @@ def list_scenes(
     json: Json = False,
 ) -> None:
     """Scenes and their state."""
-    from catalog.supersession import State
+    from catalog.ledger.supersession import State
 
     states = [str(known) for known in State]
     if state is not None and state not in states:

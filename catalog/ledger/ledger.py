@@ -1,30 +1,42 @@
-"""The ledger: every scene ever seen, its state in each cube, its failures, and the sampled locations.
+"""Every scene ever seen and its state in each cube; what happens to it, and what is known of it.
 
-The states and their changes are drawn in ``catalog.supersession``. A change that cannot be raises
+The states and their changes are drawn in ``catalog.ledger.supersession``. A change that cannot be raises
 ``LedgerError`` and changes nothing; repeating one is allowed, so a retried task does no harm.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
-from sqlalchemy import Engine, Select, and_, delete, func, insert, select
+from sqlalchemy import Engine, Select, and_, bindparam, func, or_, select, update
 
 from catalog import tables
 from catalog.database import chunks, write
 from catalog.errors import LedgerError
-from catalog.ledger_records import Failure, LedgerRow, Reconciliation, UpsertResult
-from catalog.ledger_writes import add, best_by_product, fetch, not_known, set_own_state, take
+from catalog.ledger import failures, places
+from catalog.ledger.reconcile import reconciled
+from catalog.ledger.records import Failure, LedgerRow, Reconciliation, UpsertResult, merged
+from catalog.ledger.searches import Searches
+from catalog.ledger.supersession import FROM, State
+from catalog.ledger.writes import (
+    PRIMARY,
+    best_by_product,
+    fetch,
+    not_known,
+    note,
+    renew_document,
+    same_items,
+    set_own_state,
+    take,
+)
 from catalog.samples import Location
 from catalog.scenes import Scene
-from catalog.supersession import FROM, State
 
 _table = tables.scenes
 _documents = tables.scene_documents
+_notes = tables.notes
 
 
 class Ledger:
@@ -32,34 +44,49 @@ class Ledger:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.searches = Searches(engine)
 
     # ------------------------------------------------------------------ what was found
 
-    def upsert(self, scenes: Iterable[Scene], cube: str) -> UpsertResult:
+    def known_items(self, cube: str, product: str, digests: Mapping[str, str]) -> set[str]:
+        """Those of the items (id → ``item_digest``) that are in the ledger just as they are now."""
+        known: set[str] = set()
+        with self.engine.connect() as connection:
+            for portion in chunks(digests.items(), 10_000):
+                known |= same_items(connection, cube, product, dict(portion))
+        return known
+
+    def upsert(
+        self, scenes: Iterable[Scene], cube: str, digests: Mapping[str, str] | None = None
+    ) -> UpsertResult:
         """Take note of found scenes; known ones cost one indexed look-up each and no write.
 
         Scenes are taken in portions, each in a transaction of its own: what a killed search had taken in is
         ``seen`` and waits in ``rows(state="seen")``, it is not found to be new again.
+
+        Parameters
+        ----------
+        digests: scene id → digest of the item it was made from. An item that changed without becoming a new
+            version renews the record of a scene that is not cubed; one that was accepted is judged again.
         """
-        new: list[str] = []
-        renewed: list[str] = []
-        changed: list[str] = []
-        superseded: list[tuple[str, str]] = []
-        offered = 0
+        results: list[UpsertResult] = []
         for portion in chunks(scenes, 10_000):
             for product, found in best_by_product(portion).items():
-                offered += len(found)
                 with self.engine.connect() as connection:
-                    fresh = not_known(connection, cube, product, found)
+                    fresh = not_known(connection, cube, product, found, digests)
+                result = UpsertResult(known=len(found) - len(fresh))
+                results.append(result)
                 if fresh:
                     with write(self.engine, lock=f"ledger:{cube}") as connection:
-                        result = take(connection, cube, product, {i: found[i] for i in fresh})
-                    new += result.new
-                    renewed += result.renewed
-                    changed += result.changed
-                    superseded += result.superseded
-        known = offered - len(new) - len(renewed) - len(changed)
-        return UpsertResult(tuple(new), known, tuple(superseded), tuple(renewed), tuple(changed))
+                        taken = {i: found[i] for i in fresh}
+                        results.append(take(connection, cube, product, taken, digests or {}))
+        return merged(results)
+
+    def complete(self, scenes: Iterable[Scene], cube: str) -> None:
+        """Replace the records of scenes that are not cubed, after what their items only point to was read."""
+        with write(self.engine, lock=f"ledger:{cube}") as connection:
+            for scene in scenes:
+                renew_document(connection, cube, scene)
 
     # ------------------------------------------------------------------ what became of them
 
@@ -82,12 +109,35 @@ class Ledger:
 
         A scene whose better version was found while it was being cubed is recorded too: it *is* in the cube.
         """
-        ids = list(ids)
         self._move(dict.fromkeys(ids, ()), State.CUBED, cube, product, snapshot=snapshot)
 
     def replay(self, ids: Iterable[str], *, cube: str, product: str) -> None:
         """Another chance: ``quarantined → seen``; reasons and failures are forgotten."""
         self._move(dict.fromkeys(ids, ()), State.SEEN, cube, product)
+
+    def planned(
+        self, ids: Iterable[str], plan: str, *, cube: str, product: str, why: Mapping[str, str] | None = None
+    ) -> None:
+        """All was taken from accepted or cubed scenes that a plan wants: ``pending`` leaves them out.
+
+        Parameters
+        ----------
+        plan: digest of the locations and dates that were asked for; of another one they are pending again
+        why:  scene id → why it had nothing to give; such a scene stays accepted
+        """
+        reached = (State.ACCEPTED, State.CUBED)
+        statement = (
+            update(_table)
+            .where(PRIMARY, _table.c.own_state.in_(reached))
+            .values(plan=plan, passed_over=bindparam("p_why"))
+        )
+        with write(self.engine, lock=f"ledger:{cube}") as connection:
+            for portion in chunks(ids):
+                rows = [
+                    {"p_cube": cube, "p_product": product, "p_scene": i, "p_why": (why or {}).get(i)}
+                    for i in portion
+                ]
+                connection.execute(statement, rows)
 
     def replacements(self, cube: str, product: str) -> dict[str, str]:
         """Cubed scene id → id of the accepted one that supersedes it when it is cubed."""
@@ -116,45 +166,49 @@ class Ledger:
 
         ``scenes_in_cube`` is complete: product → ids, or → {id: scene} so that a lost ledger is rebuilt. A
         scene that a killed run committed but did not note becomes ``cubed``; one that the cube does not hold
-        (it was rolled back, or made anew) is ``accepted`` again.
+        (it was rolled back, or made anew) is ``accepted`` again. The note ``snapshot`` says so.
         """
-        noted: list[tuple[str, str]] = []
-        returned: list[tuple[str, str]] = []
-        unknown: list[tuple[str, str]] = []
         with write(self.engine, lock=f"ledger:{cube}") as connection:
-            known_products = connection.execute(
-                select(_table.c.product).where(_table.c.cube == cube).distinct()
-            ).scalars()
-            for product in sorted({*known_products, *scenes_in_cube}):
-                listed = scenes_in_cube.get(product, ())
-                inside = set(listed)
-                own: dict[str, str] = {
-                    row[0]: row[1]
-                    for row in connection.execute(
-                        select(_table.c.scene_id, _table.c.own_state).where(
-                            _table.c.cube == cube, _table.c.product == product
-                        )
-                    )
-                }
-                late = sorted(i for i in inside if i in own and own[i] != State.CUBED)
-                gone = sorted(i for i, state in own.items() if state == State.CUBED and i not in inside)
-                missing = sorted(inside - own.keys())
-                if isinstance(listed, Mapping):
-                    add(connection, cube, product, [listed[i] for i in missing])
-                    late = sorted([*late, *missing])
-                else:
-                    unknown += [(product, i) for i in missing]
-                set_own_state(connection, cube, product, dict.fromkeys(late, ()), State.CUBED, snapshot)
-                set_own_state(connection, cube, product, dict.fromkeys(gone, ()), State.ACCEPTED)
-                noted += [(product, i) for i in late]
-                returned += [(product, i) for i in gone]
-        return Reconciliation(tuple(noted), tuple(returned), tuple(unknown))
+            found = reconciled(connection, cube, scenes_in_cube, snapshot)
+            note(connection, cube, "snapshot", snapshot)
+        return found
+
+    # ------------------------------------------------------------------ notes
+
+    def note(self, cube: str, name: str, value: str) -> None:
+        """Remember something about a cube, e.g. ``snapshot``: the one the ledger agrees with."""
+        with write(self.engine, lock=f"ledger:{cube}") as connection:
+            note(connection, cube, name, value)
+
+    def noted(self, cube: str, name: str) -> str | None:
+        """What was remembered, if anything."""
+        query = select(_notes.c.value).where(_notes.c.cube == cube, _notes.c.name == name)
+        with self.engine.connect() as connection:
+            return connection.execute(query).scalar()
 
     # ------------------------------------------------------------------ what it knows
 
-    def pending(self, cube: str, product: str) -> list[Scene]:
-        """Accepted scenes that are not cubed yet, oldest first."""
-        return [row.scene() for row in self.rows(state=State.ACCEPTED, product=product, cube=cube)]
+    def pending(self, cube: str, product: str, plan: str | None = None) -> list[Scene]:
+        """Scenes to take samples from, oldest first.
+
+        Accepted ones that are not cubed; with a ``plan``, also cubed ones from which it may want more (they
+        were ``planned`` for another), and no accepted one that had nothing to give for this very plan.
+        """
+        query = _with_documents().where(_table.c.cube == cube, _table.c.product == product)
+        if plan is None:
+            query = query.where(_table.c.state == State.ACCEPTED)
+        else:
+            query = query.where(
+                _table.c.state.in_((State.ACCEPTED, State.CUBED)),
+                or_(_table.c.plan.is_(None), _table.c.plan != plan),
+            )
+        query = query.order_by(_table.c.sensed, _table.c.scene_id)
+        with self.engine.connect() as connection:
+            return [_row(found).scene() for found in connection.execute(query).mappings()]
+
+    def scenes(self, cube: str) -> list[Scene]:
+        """Every scene ever seen for a cube, whatever its state; oldest first."""
+        return [row.scene() for row in self.rows(cube=cube)]
 
     def rows(
         self,
@@ -229,32 +283,16 @@ class Ledger:
 
         The query of ``href`` is dropped: it is where signatures are.
         """
-        where = {"cube": cube, "product": scene.product, "scene_id": scene.id, "band": band}
-        table = tables.failures
-        primary = and_(*(table.c[name] == value for name, value in where.items()))
-        with write(self.engine, lock=f"ledger:{cube}") as connection:
-            earlier = connection.execute(select(table.c.attempts).where(primary)).scalar() or 0
-            connection.execute(delete(table).where(primary))
-            connection.execute(
-                insert(table).values(
-                    **where,
-                    href=unsigned(href),
-                    status=status,
-                    attempts=earlier + attempts,
-                    message=message,
-                    failed_at=datetime.now(UTC),
-                )
-            )
+        failure = Failure(
+            cube, scene.product, scene.id, band, href, status, attempts, message, datetime.now(UTC)
+        )
+        failures.record(self.engine, failure)
 
-    def failures(self, cube: str | None = None, product: str | None = None) -> list[Failure]:
+    def failures(
+        self, cube: str | None = None, product: str | None = None, scene_id: str | None = None
+    ) -> list[Failure]:
         """Assets that could not be read, of scenes that are not cubed since."""
-        table = tables.failures
-        query = select(table).order_by(table.c.failed_at, table.c.scene_id, table.c.band)
-        for column, value in ((table.c.cube, cube), (table.c.product, product)):
-            if value is not None:
-                query = query.where(column == value)
-        with self.engine.connect() as connection:
-            return [Failure(**found) for found in connection.execute(query).mappings()]
+        return failures.find(self.engine, cube, product, scene_id)
 
     # ------------------------------------------------------------------ locations
 
@@ -267,34 +305,11 @@ class Ledger:
         ------
         LedgerError: ``location-moved``: the id stands for another place or size.
         """
-        table = tables.locations
-        wanted = {location.id: location for location in locations}
-        stored: dict[str, Location] = {}
-        with write(self.engine, lock=f"locations:{cube}") as connection:
-            for portion in chunks(wanted):
-                query = select(table).where(table.c.cube == cube, table.c.id.in_(portion))
-                for found in connection.execute(query).mappings():
-                    stored[found["id"]] = _location(found)
-            for location_id, old in stored.items():
-                _same_place(old, wanted[location_id])
-            count = connection.execute(
-                select(func.coalesce(func.max(table.c.position), -1)).where(table.c.cube == cube)
-            ).scalar_one()
-            added = [location for location_id, location in wanted.items() if location_id not in stored]
-            rows = [
-                {"cube": cube, "position": count + number, **asdict(location)}
-                for number, location in enumerate(added, start=1)
-            ]
-            for part in chunks(rows):
-                connection.execute(insert(table), list(part))
-        return [stored.get(location_id, location) for location_id, location in wanted.items()]
+        return places.save(self.engine, cube, locations)
 
     def locations(self, cube: str) -> list[Location]:
         """The cube's locations in the order in which they came."""
-        table = tables.locations
-        query = select(table).where(table.c.cube == cube).order_by(table.c.position)
-        with self.engine.connect() as connection:
-            return [_location(found) for found in connection.execute(query).mappings()]
+        return places.find(self.engine, cube)
 
     def _move(
         self,
@@ -331,13 +346,6 @@ class Ledger:
             set_own_state(connection, cube, product, todo, to, snapshot)
 
 
-def unsigned(href: str) -> str:
-    """An address without its query and fragment, where signatures and tokens are."""
-    parts = urlsplit(href)
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, "", ""))
-
-
 def _with_documents() -> Select[Any]:
     return select(_table, _documents.c.document).join(
         _documents,
@@ -362,26 +370,9 @@ def _row(found: Mapping[Any, Any]) -> LedgerRow:
         sensed=found["sensed"],
         seen_at=found["seen_at"],
         changed_at=found["changed_at"],
+        passed_over=found["passed_over"],
         document=found["document"],
     )
-
-
-def _location(found: Mapping[Any, Any]) -> Location:
-    return Location(**{name: found[name] for name in Location.__dataclass_fields__})
-
-
-def _same_place(old: Location, new: Location) -> None:
-    same = old.epsg == new.epsg and all(
-        abs(a - b) < 1e-3 for a, b in ((old.x, new.x), (old.y, new.y), (old.size_m, new.size_m))
-    )
-    if not same:
-        raise LedgerError(
-            "location-moved",
-            f"the cube has it at {old.x:.1f}, {old.y:.1f} (EPSG:{old.epsg}, {old.size_m:g} m), "
-            f"not {new.x:.1f}, {new.y:.1f} (EPSG:{new.epsg}, {new.size_m:g} m)",
-            subject=old.id,
-            next_step="give the recipe another `cube`, or the old location settings",
-        )
 
 
 def _unknown(scene_id: str, cube: str = "", product: str = "") -> LedgerError:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from catalog.ledger.supersession import State
 from catalog.scenes import Scene
-from catalog.supersession import State
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,8 @@ class LedgerRow:
     changed_at: datetime
     document: Mapping[str, Any]
     """``Scene.to_dict()``."""
+    passed_over: str | None = None
+    """Why an accepted scene had nothing to give when it was last looked at."""
 
     def scene(self) -> Scene:
         """The scene itself."""
@@ -47,6 +49,7 @@ class LedgerRow:
             "reasons": list(self.reasons),
             "snapshot": self.snapshot,
             "superseded_by": self.superseded_by,
+            "passed_over": self.passed_over,
             "seen_at": self.seen_at.isoformat(),
             "changed_at": self.changed_at.isoformat(),
         }
@@ -65,7 +68,22 @@ class UpsertResult:
     renewed: tuple[str, ...] = ()
     """Ids whose better version came under the same id before they were cubed; they are ``seen`` again."""
     changed: tuple[str, ...] = ()
-    """Ids whose better version came under the same id after they were cubed; the cube keeps what it has."""
+    """Ids whose better version came under the same id after they were cubed; that version is among ``new``,
+    under an id of its own (see ``versioned_id``)."""
+    touched: tuple[str, ...] = ()
+    """Ids whose item changed without becoming another version; the record of one not cubed is renewed."""
+
+
+def merged(results: Iterable[UpsertResult]) -> UpsertResult:
+    """Several results as one."""
+    results = list(results)
+    return UpsertResult(
+        **{
+            name: tuple(value for result in results for value in getattr(result, name))
+            for name in ("new", "superseded", "renewed", "changed", "touched")
+        },
+        known=sum(result.known for result in results),
+    )
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,12 +30,12 @@ from catalog.database import open_database
 from catalog.errors import LedgerError
 from catalog.grids import Grid
 from catalog.ledger import Ledger
+from catalog.ledger.supersession import State, Version, settle, version_order
 from catalog.samples import Location
 from catalog.scenes import Scene, SceneAsset
 from catalog.settings import Settings
-from catalog.supersession import State, Version, settle, version_order
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 START = datetime(2024, 5, 30, 17, 49, 9, tzinfo=UTC)
 PRODUCT = "sentinel-2-l2a"
 HERE: dict[str, Any] = {"cube": "c", "product": PRODUCT}
@@ -162,12 +163,61 @@ def test_a_better_version_under_the_same_id_is_judged_again(ledger: Ledger) -> N
     assert ledger.row("a").scene().baseline == "05.11"
 
 
-def test_a_better_version_under_the_id_of_a_cubed_scene_is_told_and_changes_nothing(ledger: Ledger) -> None:
+def test_a_better_version_under_the_id_of_a_cubed_scene_becomes_a_scene_of_its_own(ledger: Ledger) -> None:
     ledger.upsert([scene("a")], "c")
     cube_them(ledger, "a")
+    better = scene("a", baseline="05.11")
+    result = ledger.upsert([better], "c")
+    assert result.changed == ("a",)
+    (own,) = result.new
+    assert own.startswith("a~")
+    assert ledger.row("a").superseded_by == own
+    assert ledger.row(own).scene() == replace(better, id=own)
+    assert ledger.upsert([better], "c").new == ()
+    cube_them(ledger, own)
+    assert states(ledger) == {"a": "superseded", own: "cubed"}
+
+
+# ---------------------------------------------------------------------- items that were looked at before
+
+
+def test_an_item_that_did_not_change_is_known_by_its_digest(ledger: Ledger) -> None:
+    ledger.upsert([scene("a"), scene("b", 1)], "c", {"a": "1", "b": "2"})
+    assert ledger.known_items("c", PRODUCT, {"a": "1", "b": "3", "z": "1"}) == {"a"}
+    assert ledger.known_items("other", PRODUCT, {"a": "1"}) == set()
+
+
+def test_a_changed_item_of_the_same_version_renews_the_record_and_is_judged_again(ledger: Ledger) -> None:
+    ledger.upsert([scene("a"), scene("b", 1), scene("q", 2)], "c", {"a": "1", "b": "1", "q": "1"})
+    ledger.accept(["a"], **HERE)
+    ledger.quarantine({"q": ["dark"]}, **HERE)
+    moved = replace(scene("a"), cloud_cover_percent=3.5)
+    result = ledger.upsert(
+        [moved, scene("b", 1), replace(scene("q", 2), cloud_cover_percent=4.5)],
+        "c",
+        {"a": "2", "b": "1", "q": "2"},
+    )
+    assert (result.touched, result.known) == (("a", "q"), 3)
+    assert states(ledger) == {"a": "seen", "b": "seen", "q": "quarantined"}
+    assert ledger.row("a").scene() == moved
+    assert ledger.row("q").scene().cloud_cover_percent == 4.5
+    assert ledger.known_items("c", PRODUCT, {"a": "2", "q": "2"}) == {"a", "q"}
+
+
+def test_a_changed_item_of_a_cubed_scene_leaves_the_record_its_samples_came_from(ledger: Ledger) -> None:
+    ledger.upsert([scene("a")], "c", {"a": "1"})
+    cube_them(ledger, "a")
     before = ledger.row("a")
-    assert ledger.upsert([scene("a", baseline="05.11")], "c").changed == ("a",)
+    ledger.upsert([replace(scene("a"), cloud_cover_percent=3.5)], "c", {"a": "2"})
     assert ledger.row("a") == before
+    assert ledger.known_items("c", PRODUCT, {"a": "2"}) == {"a"}
+
+
+def test_what_an_item_points_to_is_added_to_its_record(ledger: Ledger) -> None:
+    ledger.upsert([scene("a")], "c")
+    whole = replace(scene("a"), radiometry={"mtl": {"sun_elevation_deg": 40.0}})
+    ledger.complete([whole], "c")
+    assert ledger.row("a").scene() == whole
 
 
 # ---------------------------------------------------------------------- what became of them
@@ -498,6 +548,41 @@ def test_whatever_happens_the_best_version_stands(tmp_path: Path) -> None:
 # ---------------------------------------------------------------------- the cube is the authority
 
 
+def test_an_accepted_scene_without_use_is_passed_over_until_the_plan_changes(ledger: Ledger) -> None:
+    ledger.upsert([scene("a"), scene("b", 1)], "c")
+    ledger.accept(["a", "b"], **HERE)
+    ledger.planned(["a"], "plan 1", why={"a": "no location in its footprint"}, **HERE)
+    assert [item.id for item in ledger.pending("c", PRODUCT, "plan 1")] == ["b"]
+    assert [item.id for item in ledger.pending("c", PRODUCT, "plan 2")] == ["a", "b"]
+    row = ledger.row("a")
+    assert (row.state, row.passed_over) == (State.ACCEPTED, "no location in its footprint")
+
+
+def test_a_cubed_scene_is_looked_at_again_when_the_plan_changes(ledger: Ledger) -> None:
+    ledger.upsert([scene("a")], "c")
+    cube_them(ledger, "a")
+    ledger.planned(["a"], "plan 1", **HERE)
+    assert ledger.pending("c", PRODUCT, "plan 1") == []
+    assert [item.id for item in ledger.pending("c", PRODUCT, "plan 2")] == ["a"]
+    assert ledger.pending("c", PRODUCT) == []
+
+
+def test_a_scene_that_is_not_accepted_is_in_no_plan(ledger: Ledger) -> None:
+    ledger.upsert([scene("a")], "c")
+    ledger.planned(["a"], "plan", why={"a": "why"}, **HERE)
+    assert ledger.row("a").passed_over is None
+    assert ledger.pending("c", PRODUCT, "another") == []
+
+
+def test_the_ledger_notes_the_snapshot_it_was_reconciled_with(ledger: Ledger) -> None:
+    assert ledger.noted("c", "snapshot") is None
+    ledger.reconcile("c", {}, "S1")
+    assert ledger.noted("c", "snapshot") == "S1"
+    ledger.note("c", "snapshot", "S2")
+    assert ledger.noted("c", "snapshot") == "S2"
+    assert ledger.noted("d", "snapshot") is None
+
+
 def test_a_scene_that_a_killed_run_committed_becomes_cubed(ledger: Ledger) -> None:
     ledger.upsert([scene("a"), scene("b", 1)], "c")
     ledger.accept(["a", "b"], **HERE)
@@ -657,7 +742,7 @@ def test_two_processes_that_find_the_same_scenes_take_each_in_once(settings: Set
     open_database(settings).dispose()
     code = (
         "from catalog.database import open_database; from catalog.ledger import Ledger;"
-        "from tests.catalog.test_ledger import many;"
+        "from tests.catalog.ledger.test_ledger import many;"
         "print(len(Ledger(open_database()).upsert(many(800), 'c').new))"
     )
     started = [
