@@ -20,6 +20,9 @@ vitality *        the measures of design decision 11; null where they were not t
 metrics           scores and training figures (``register(metrics=…)``); a NaN is stored as null
 samples           how many samples were drawn; each is in ``samples.jsonl.gz``
 licences          list of ``{licence, attribution, products, scenes}`` over the scenes drawn from
+allows            what these licences allow together: ``catalog.licences.allowed_together``
+evaluated_on      list of ``{label_set, licence, attribution, allows}`` of the labels it was scored on: they
+                  bind who hands on the labels, and are no part of the weights
 files             relative path → ``{sha256, size}``, of every file but the manifest itself
 ================  =====================================================================================
 
@@ -36,6 +39,7 @@ from typing import Any
 
 from catalog import lineage
 from catalog.errors import EncoderError
+from catalog.licences import allowed_together
 
 FORMAT = 1
 MANIFEST = "manifest.json"
@@ -130,6 +134,7 @@ def complete_manifest(
             subject=name,
             next_step="register the folder of the run itself",
         )
+    asked = licences or manifest.get("licences") or []
     return {
         "format": FORMAT,
         "name": name,
@@ -141,7 +146,8 @@ def complete_manifest(
             if key not in ("format", "name", "version", "created")
         },
         "samples": samples,
-        "licences": licences or manifest.get("licences") or [],
+        "licences": asked,
+        "allows": allowed_together(entry["licence"] for entry in asked),
         "files": {},
     }
 

@@ -11,6 +11,8 @@ from typing import Any
 from catalog import lineage
 from catalog.encoders import Catalog, Encoder
 from catalog.errors import EncoderError
+from catalog.labels import LabelSet
+from catalog.licences import allowed_together, known_licence
 from catalog.mlm import build_mlm_item
 from catalog.recipes import Pretraining, Recipe
 from catalog.runs import code_version, lock_hash
@@ -44,6 +46,7 @@ def register_encoder(
     identity: str,
     vitality: Vitality,
     evaluations: Sequence[EvaluationResult] = (),
+    label_sets: Sequence[LabelSet] = (),
     training: Mapping[str, Any] | None = None,
     started_from: Encoder | None = None,
     catalog: Catalog,
@@ -55,6 +58,7 @@ def register_encoder(
 
     Parameters
     ----------
+    label_sets:   those it was evaluated on; their licences are stated beside those of the scenes
     training:     ``result.json`` of the run, for the record
     started_from: the encoder whose weights the run began with; where it was transductive, so is this one
 
@@ -86,6 +90,7 @@ def register_encoder(
         "bands": list(config["bands"]),
         "vitality": vitality.to_dict(),
         "evaluations": [result.to_dict() for result in evaluations],
+        "evaluated_on": [_label_terms(labels) for labels in label_sets],
         "training": dict(training or {}),
         "started_from": None if started_from is None else started_from.ref,
         "transductive": pretraining.transductive or inherited,
@@ -191,10 +196,19 @@ def _bbox(places: Sequence[Location]) -> tuple[float, float, float, float]:
 
 
 def _licence(scenes: Sequence[Any]) -> str:
-    """The scenes' licence where they share one; else ``other``: the manifest lists them all."""
+    """The scenes' licence where they share one with an SPDX id; else ``other``: the manifest lists all."""
     found = {scene.licence for scene in scenes}
     only = next(iter(found)) if len(found) == 1 else "other"
-    return "other" if only in ("unknown", "proprietary", "various", "") else only
+    return only if known_licence(only).id == only and only != "unknown" else "other"
+
+
+def _label_terms(labels: LabelSet) -> dict[str, Any]:
+    return {
+        "label_set": labels.name,
+        "licence": labels.licence,
+        "attribution": labels.attribution,
+        "allows": allowed_together([labels.licence]),
+    }
 
 
 def _parameters(folder: Path) -> int:

@@ -7,26 +7,39 @@ stores as text finds nothing without an error. So every condition is checked aga
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, time, timedelta
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import ArchiveError, SceneError, UsageError
+from catalog.normalise.digest import item_digest
 from catalog.products import Product
 from catalog.recipes import Area, Period
 from catalog.scenes import Scene
+from tasks.item_pages import Item
+from tasks.search_pages import Asker, Question, property_filter, refused
 from tasks.signing import redact
+
+__all__ = [
+    "SearchResult",
+    "clearest_first",
+    "not_asked_for",
+    "property_filter",
+    "search_scenes",
+    "take_scenes",
+]
 
 if TYPE_CHECKING:
     from pystac_client import Client
 
     from catalog.archives import Archive
 
+Known = Callable[[dict[str, str]], set[str]]
+"""Item id → digest, and out of these the ids of items that are known just as they are."""
+
 SLICE_DAYS = 92
 """Longest stretch of sensing dates asked for at once; a search that dies has then lost little."""
-
-_OVERLOADED = {413, 502, 503, 504}
 
 
 @dataclass(frozen=True)
@@ -37,11 +50,19 @@ class SearchResult:
     scenes: tuple[Scene, ...]
     """Oldest first, each id once."""
     refusals: tuple[tuple[str, str], ...]
-    """(item id, reasons) of items that could not be made into scenes."""
+    """(item id, reasons) of items that could not be made into scenes; not of other products' items."""
     matched: int
     """Items the archive answered with, duplicates left out."""
     passed_over: tuple[tuple[str, str], ...] = ()
     """(scene id, reason) of good scenes that were not asked for, whatever the archive thought."""
+    notes: tuple[str, ...] = ()
+    """What the archive did otherwise than described, and what was done about it."""
+    digests: Mapping[str, str] = field(default_factory=dict)
+    """Scene id → ``item_digest`` of its item."""
+    known: int = 0
+    """Items left out because they were known just as they are; ``matched`` counts them."""
+    period: Period | None = None
+    """What was searched."""
 
 
 def search_scenes(
@@ -54,6 +75,7 @@ def search_scenes(
     timeout_s: tuple[float, float] = (5, 30),
     retries: int = 5,
     pause_s: float = 0.5,
+    known: Known | None = None,
 ) -> SearchResult:
     """Scenes of ``product`` that touch ``area`` and were sensed in ``period`` (both days inclusive, UTC).
 
@@ -62,48 +84,96 @@ def search_scenes(
     max_cloud_percent: by the scene's metadata; a scene that states no cloud cover passes
     timeout_s:         to connect, and between two bytes of an answer
     retries:           of one request (429 and 5xx, POST too), with pauses that grow from ``pause_s``
+    known:             says which items (id → digest) have been looked at before; these are left out at once
 
     Raises
     ------
-    ArchiveError: ``archive-unreachable``, ``archive-refused`` or ``not-an-archive``.
+    ArchiveError: ``archive-unreachable``, ``archive-refused``, ``archive-loses-items`` or ``not-an-archive``.
     UsageError:   ``product-not-in-archive``.
     """
     from catalog.normalise import normalise_item
 
     collection = archive.collection(product)
     client = _open(archive, timeout_s, retries, pause_s)
-    _require_collection(client, archive, product, collection)
+    terms = _terms(client, archive, product, collection)
+    notes: list[str] = []
+    if not archive.described:
+        from tasks.probe_archive import as_probed
+
+        archive, notes = as_probed(archive, collection)
+    sieve = _Sieve(known)
+    asker = Asker(client, archive, product, max_cloud_percent, notes, sieve)
     items: dict[str, dict[str, Any]] = {}
     for box in _boxes(area):
         for start, end in _slices(period):
-            for item in _items(client, archive, product, collection, box, start, end, max_cloud_percent):
+            for item in asker.items(Question(collection, box, start, end)):
                 name = str(item.get("id", ""))
                 if name not in items or _stamp(item) > _stamp(items[name]):
                     items[name] = item
+    left_out = sieve.known_ids - items.keys()
     scenes: list[Scene] = []
     refusals: list[tuple[str, str]] = []
     passed_over: list[tuple[str, str]] = []
     for name, item in items.items():
         try:
-            scene = normalise_item(item, archive, product)
+            scene = normalise_item(item, archive, product, terms)
         except SceneError as error:
-            refusals.append((name, redact(error.message)))
+            # A collection that several instruments share is no fault of the others' items.
+            if error.code != "other-product":
+                refusals.append((name, redact(error.message)))
             continue
-        reason = not_asked_for(scene, product, area, period, max_cloud_percent)
+        reason = not_asked_for(scene, product, area, period, max_cloud_percent, collection=collection)
         if reason:
             passed_over.append((scene.id, reason))
         else:
             scenes.append(scene)
     scenes.sort(key=lambda scene: (scene.sensed, scene.id))
     return SearchResult(
-        product.id, tuple(scenes), tuple(sorted(refusals)), len(items), tuple(sorted(passed_over))
+        product.id,
+        tuple(scenes),
+        tuple(sorted(refusals)),
+        len(items) + len(left_out),
+        tuple(sorted(passed_over)),
+        tuple(asker.notes),
+        {scene.id: item_digest(items[scene.id]) for scene in scenes if scene.id in items},
+        len(left_out),
+        period,
     )
 
 
+class _Sieve:
+    """Leaves out items that are known just as they are, page by page."""
+
+    def __init__(self, known: Known | None) -> None:
+        self.known = known
+        self.known_ids: set[str] = set()
+
+    def __call__(self, page: list[Item]) -> list[Item]:
+        if self.known is None:
+            return page
+        digests = {str(item.get("id", "")): item_digest(item) for item in page}
+        known = self.known(digests)
+        self.known_ids |= known
+        return [item for item in page if str(item.get("id", "")) not in known]
+
+
 def not_asked_for(
-    scene: Scene, product: Product, area: Area, period: Period, max_cloud_percent: float | None = None
+    scene: Scene,
+    product: Product,
+    area: Area,
+    period: Period,
+    max_cloud_percent: float | None = None,
+    *,
+    collection: str | None = None,
 ) -> str | None:
-    """Why a scene lies outside what was asked for, or None."""
+    """Why a scene lies outside what was asked for, or None.
+
+    What the product itself requires (level, instrument mode, orbit, bands) the normaliser has checked.
+    """
+    if collection is not None and scene.collection != collection:
+        return f"of the collection {scene.collection}, not {collection}"
+    if scene.product != product.id:
+        return f"a scene of {scene.product}, not {product.id}"
     sensed = scene.sensed.astimezone(UTC).date()
     if not period.start <= sensed <= period.end:
         return f"sensed {sensed}, outside {period.start} to {period.end}"
@@ -155,7 +225,7 @@ def _open(archive: Archive, timeout_s: tuple[float, float], retries: int, pause_
             warnings.simplefilter("ignore")  # what an archive claims to conform to is no news
             return Client.open(archive.url, stac_io=StacApiIO(timeout=timeout_s, max_retries=retry))
     except APIError as error:
-        raise _refused(archive, error) from error
+        raise refused(archive, error) from error
     except Exception as error:  # pystac's and json's, for a page that is no STAC landing page
         raise ArchiveError(
             "not-an-archive",
@@ -165,83 +235,30 @@ def _open(archive: Archive, timeout_s: tuple[float, float], retries: int, pause_
         ) from error
 
 
-def _require_collection(client: Client, archive: Archive, product: Product, collection: str) -> None:
-    """A search in a collection that does not exist finds nothing, and says so without an error."""
+def _terms(client: Client, archive: Archive, product: Product, collection: str) -> dict[str, Any]:
+    """The collection's description, whose licence its scenes carry; empty where it is no valid STAC.
+
+    A search in a collection that does not exist finds nothing, and says so without an error: hence the look.
+    """
     from pystac import STACError
     from pystac_client.exceptions import APIError
 
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if client.get_collection(collection) is not None:
-                return
+            found = client.get_collection(collection)
+            if found is not None:
+                return found.to_dict(include_self_link=False, transform_hrefs=False)
     except APIError as error:
-        raise _refused(archive, error) from error
-    except (ValueError, KeyError, STACError):
-        return  # it is there; that its description is no valid STAC is no reason not to search it
+        raise refused(archive, error) from error
+    except (ValueError, KeyError, TypeError, AttributeError, STACError):
+        return {}  # it is there; that its description is no valid STAC is no reason not to search it
     raise UsageError(
         "product-not-in-archive",
         f"the archive {archive.name} has no collection {collection!r} for {product.id}",
         subject=product.id,
         next_step="choose another archive, or name the collection in the product file",
     )
-
-
-def _items(
-    client: Client,
-    archive: Archive,
-    product: Product,
-    collection: str,
-    box: tuple[float, float, float, float],
-    start: date,
-    end: date,
-    max_cloud_percent: float | None,
-) -> Iterator[dict[str, Any]]:
-    """Items of one box and stretch of dates; an archive that gives up on it is asked for half as much."""
-    from pystac_client.exceptions import APIError
-
-    found: list[dict[str, Any]] = []
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            options = property_filter(archive, product, max_cloud_percent)
-            if archive.sort:
-                options["sortby"] = [{"field": "properties.datetime", "direction": "asc"}]
-            search = client.search(
-                method=archive.method,
-                collections=[collection],
-                bbox=box,
-                datetime=_interval(start, end),
-                limit=archive.page_size,
-                **options,
-            )
-            for page in search.pages_as_dicts():
-                found += page.get("features", [])
-    except APIError as error:
-        if error.status_code in _OVERLOADED and start < end:
-            middle = start + (end - start) // 2
-            for first, last in ((start, middle), (middle + timedelta(days=1), end)):
-                yield from _items(client, archive, product, collection, box, first, last, max_cloud_percent)
-            return
-        raise _refused(archive, error) from error
-    yield from found
-
-
-def property_filter(archive: Archive, product: Product, max_cloud_percent: float | None) -> dict[str, Any]:
-    """The part of a search that narrows by properties, in the archive's dialect; empty where it has none."""
-    sees_ground = any(band.quantity in {"reflectance", "kelvin"} for band in product.bands)
-    if max_cloud_percent is None or max_cloud_percent >= 100 or not sees_ground:
-        return {}
-    match archive.filter:
-        case "cql2-json":
-            condition = {"op": "<=", "args": [{"property": "eo:cloud_cover"}, max_cloud_percent]}
-            return {"filter": condition, "filter_lang": "cql2-json"}
-        case "query":
-            # As a dict: the library's short form sends the number as text, compared letter by letter.
-            return {"query": {"eo:cloud_cover": {"lte": max_cloud_percent}}}
-        case _:
-            # cql2-text is GeoServer's, over DLR's items, where cloud cover is text.
-            return {}
 
 
 def _boxes(area: Area) -> list[tuple[float, float, float, float]]:
@@ -261,40 +278,16 @@ def _boxes_touch(one: tuple[float, float, float, float], other: tuple[float, flo
     return any(a <= d and b >= c for a, b in spans(one[0], one[2]) for c, d in spans(other[0], other[2]))
 
 
-def _slices(period: Period) -> Iterator[tuple[date, date]]:
+def _slices(period: Period) -> Iterator[tuple[datetime, datetime]]:
     start = period.start
     while start <= period.end:
         end = min(start + timedelta(days=SLICE_DAYS - 1), period.end)
-        yield start, end
+        yield datetime.combine(start, time.min, UTC), datetime.combine(end, time.max, UTC)
         start = end + timedelta(days=1)
-
-
-def _interval(start: date, end: date) -> str:
-    first = datetime.combine(start, time.min, UTC)
-    last = datetime.combine(end, time.max, UTC)
-    return f"{first:%Y-%m-%dT%H:%M:%SZ}/{last:%Y-%m-%dT%H:%M:%S.999Z}"
 
 
 def _stamp(item: dict[str, Any]) -> str:
     return str((item.get("properties") or {}).get("updated") or "")
-
-
-def _refused(archive: Archive, error: Exception) -> ArchiveError:
-    status = getattr(error, "status_code", None)
-    detail = redact(" ".join(str(error).split()))[:300]
-    if status is None or status in {429, 500, 502, 503, 504}:
-        return ArchiveError(
-            "archive-unreachable",
-            f"{archive.url} does not answer{f' (HTTP {status})' if status else ''}: {detail}",
-            subject=archive.name,
-            next_step="check the network and the archive's status, then run again: what was cubed is kept",
-        )
-    return ArchiveError(
-        "archive-refused",
-        f"{archive.url} refused the search (HTTP {status}): {detail}",
-        subject=archive.name,
-        next_step="check `filter`, `method` and `page_size` in the archive file",
-    )
 
 
 def clearest_first(result: SearchResult, max_scenes: int | None) -> SearchResult:

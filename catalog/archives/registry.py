@@ -34,7 +34,8 @@ def load_archive(name_or_url: str, url: str | None = None) -> Archive:
     """An archive by name, or one at an address.
 
     An address of a described archive gives that archive. Of an unknown one nothing is assumed: properties are
-    filtered on this side. ``url`` says where a local archive (the sandbox) is being served.
+    filtered on this side until ``tasks.probe_archive`` has asked it. ``url`` says where a local archive (the
+    sandbox) is being served.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def load_archive(name_or_url: str, url: str | None = None) -> Archive:
         for archive in archives.values():
             if archive.url and archive.url.rstrip("/") == address:
                 return archive
-        return Archive(name=_name_of(address), title=address, url=address)
+        return Archive(name=_name_of(address), title=address, url=address, described=False)
     if name_or_url not in archives:
         raise UsageError(
             "unknown-archive",
@@ -57,11 +58,7 @@ def load_archive(name_or_url: str, url: str | None = None) -> Archive:
     archive = archives[name_or_url]
     if url is None:
         return archive
-    address = _address(url)
-    hosts = archive.hosts
-    if not archive.may_hold(urlsplit(address).hostname or ""):
-        hosts = (*hosts, urlsplit(address).hostname or "")
-    return archive.model_copy(update={"url": address, "hosts": hosts})
+    return archive.model_copy(update={"url": _address(url)})
 
 
 def read_archive(path: Path) -> Archive:

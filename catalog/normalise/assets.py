@@ -11,12 +11,10 @@ from catalog.normalise.findings import Findings
 from catalog.normalise.values import epsg_of, number, text
 from catalog.products.model import Band, Product
 from catalog.scenes import SceneAsset
+from catalog.wavelengths import TOLERANCE_NM, file_order
 
 Assets = Mapping[str, Mapping[str, Any]]
 Unsign = Callable[[Any, str], str | None]
-
-WAVELENGTH_TOLERANCE_NM = 1.0
-"""Calibrations of one EnMAP band list differ by 0.2 nm, different lists by 11 nm."""
 
 
 def read_assets(item: Mapping[str, Any], findings: Findings) -> Assets:
@@ -92,7 +90,9 @@ def _pixel_assets(
 ) -> Iterator[tuple[str, tuple[str, ...]]]:
     if product.multiband_asset is not None:
         if product.multiband_asset in assets:
-            yield product.multiband_asset, product.band_names
+            order = _order(_described_bands(assets[product.multiband_asset]), product)
+            names = product.band_names
+            yield product.multiband_asset, tuple(names[place] for place in order) if order else names
         else:
             findings.refuse(f"no asset {product.multiband_asset}")
         return
@@ -124,10 +124,10 @@ def _quality_assets(assets: Assets, product: Product, findings: Findings) -> Ite
         return
     names = tuple(name for name in (layer.asset, *layer.aliases) if name)
     found = next((name for name in names if name in assets), None)
-    if found is None:
-        findings.refuse(f"no quality layer {' or '.join(names)}")
-    else:
+    if found is not None:
         yield found
+    elif not layer.optional:
+        findings.refuse(f"no quality layer {' or '.join(names)}")
 
 
 def _epsg(
@@ -178,38 +178,70 @@ def _described_bands(asset: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return []
 
 
+def _stated_wavelengths(
+    described: list[Mapping[str, Any]],
+) -> tuple[list[float], list[float] | None, float] | None:
+    """(centres, widths, factor) of the bands in file order, nanometres; None where an item does not state
+    them.
+
+    ``factor`` is 1 where the item states nanometres and 1000 where it keeps to micrometres.
+    """
+    centres = [number(b.get("center_wavelength", b.get("eo:center_wavelength"))) for b in described]
+    widths = [number(b.get("full_width_half_max", b.get("eo:full_width_half_max"))) for b in described]
+    known = [value for value in centres if value is not None and value > 0]
+    if not known or len(known) != len(described):
+        return None
+    # STAC wants µm; EnMAP items hold nm. No optical band lies beyond 20 µm or below 100 nm.
+    factor = 1000.0 if max(known) < 20 else 1.0
+    spans = [value * factor for value in widths if value is not None and value > 0]
+    return [value * factor for value in known], spans if len(spans) == len(known) else None, factor
+
+
+def _order(described: list[Mapping[str, Any]], product: Product) -> tuple[int, ...] | None:
+    """Place among the product's bands of every band in the file; None where it is not told, or not found."""
+    stated = _stated_wavelengths(described)
+    if stated is None or len(described) != len(product.bands):
+        return None
+    return file_order(product, stated[0], stated[1])
+
+
 def _wavelengths(
     described: list[Mapping[str, Any]], product: Product, findings: Findings
 ) -> dict[str, list[float]]:
+    """The scene's own wavelengths and widths, in the product's band order."""
     if not described:
         return {}
     if len(described) != len(product.bands):
         findings.refuse(f"its file has {len(described)} bands, {product.id} has {len(product.bands)}")
         return {}
-    centres = [number(b.get("center_wavelength", b.get("eo:center_wavelength"))) for b in described]
-    widths = [number(b.get("full_width_half_max", b.get("eo:full_width_half_max"))) for b in described]
-    if any(value is None or value <= 0 for value in centres):
+    stated = _stated_wavelengths(described)
+    if stated is None:
         return {}
-    known = [value for value in centres if value is not None]
-    # STAC wants µm; EnMAP items hold nm. No optical band lies beyond 20 µm or below 100 nm.
-    factor = 1000.0 if max(known) < 20 else 1.0
+    centres, widths, factor = stated
     if factor == 1.0:
         findings.repair("band wavelengths are nanometres where STAC wants micrometres")
-    nanometres = [value * factor for value in known]
-    shifted = [
-        f"{band.name} {own:g} nm instead of {band.center_nm:g}"
-        for band, own in zip(product.bands, nanometres, strict=True)
-        if band.center_nm is not None and abs(own - band.center_nm) > WAVELENGTH_TOLERANCE_NM
-    ]
-    if shifted:
+    order = _order(described, product)
+    if order is None:
+        shifted = [
+            f"{band.name} {own:g} nm instead of {band.center_nm:g}"
+            for band, own in zip(product.bands, centres, strict=True)
+            if band.center_nm is not None and abs(own - band.center_nm) > TOLERANCE_NM
+        ]
         findings.refuse(
             f"{len(shifted)} bands have other wavelengths than {product.id}: {', '.join(shifted[:3])}"
             f"{' …' if len(shifted) > 3 else ''}"
         )
-    facts = {"wavelengths_nm": nanometres}
-    if all(value is not None and value > 0 for value in widths):
-        facts["fwhm_nm"] = [value * factor for value in widths if value is not None]
+        return {}
+    if order != tuple(range(len(order))):
+        findings.repair("another band list: bands are told by their wavelength, not by their index")
+    facts = {"wavelengths_nm": _in_places(centres, order)}
+    if widths is not None:
+        facts["fwhm_nm"] = _in_places(widths, order)
     return facts
+
+
+def _in_places(values: list[float], order: tuple[int, ...]) -> list[float]:
+    return [value for _, value in sorted(zip(order, values, strict=True))]
 
 
 def _gains(described: list[Mapping[str, Any]], product: Product) -> dict[str, dict[str, float]]:
@@ -219,9 +251,10 @@ def _gains(described: list[Mapping[str, Any]], product: Product) -> dict[str, di
     offsets = [number(band.get("enmap:offset_of_band")) for band in described]
     if any(value is None or value <= 0 for value in gains) or any(value is None for value in offsets):
         return {}
+    names = [product.band_names[place] for place in _order(described, product) or range(len(described))]
     return {
-        "gains": {n: v for n, v in zip(product.band_names, gains, strict=True) if v is not None},
-        "offsets": {n: v for n, v in zip(product.band_names, offsets, strict=True) if v is not None},
+        "gains": {n: v for n, v in zip(names, gains, strict=True) if v is not None},
+        "offsets": {n: v for n, v in zip(names, offsets, strict=True) if v is not None},
     }
 
 

@@ -16,6 +16,9 @@ class RefusedScene(SceneError):
     collections mix them), else ``item-refused``.
     """
 
+    repairs: tuple[str, ...] = ()
+    """What was mended all the same, for whoever looks at the item."""
+
     @property
     def reasons(self) -> tuple[str, ...]:
         return tuple(self.message.split(SEPARATOR))
@@ -55,7 +58,7 @@ class Findings:
         if not refusals and not self.mismatches:
             return
         other = bool(self.mismatches)
-        raise RefusedScene(
+        refusal = RefusedScene(
             "other-product" if other else "item-refused",
             SEPARATOR.join((*self.mismatches, *refusals)),
             subject=subject,
@@ -65,6 +68,8 @@ class Findings:
                 else "look at it with `swath scenes inspect`, and report it to the archive"
             ),
         )
+        refusal.repairs = tuple(self.repairs)
+        raise refusal
 
     @staticmethod
     def _note(target: list[str], text: str) -> None:

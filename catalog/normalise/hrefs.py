@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urljoin, urlsplit, urlunsplit
 
+from catalog.archives.hosts import spelled
+from catalog.archives.hrefs import href_refusal
 from catalog.archives.model import Archive
 from catalog.normalise.findings import Findings
-
-SCHEMES = ("http", "https", "s3")
-"""``file:`` and GDAL's ``/vsi…`` would let an item name files of this machine."""
 
 
 def unsigned(
@@ -22,31 +21,26 @@ def unsigned(
         return None
     try:
         address = _absolute(href, item)
-        parts = urlsplit(address)
-        host, port = parts.hostname, parts.port
     except ValueError:
-        findings.refuse_asset(key, "its href is no address")
+        address = href
+    refusal = href_refusal(address, archive)
+    if refusal is not None:
+        findings.refuse_asset(key, refusal)
         return None
-    if parts.scheme not in SCHEMES or not host or any(ord(c) <= 32 or ord(c) == 127 for c in address):
-        kind = f"a {parts.scheme}: address" if parts.scheme not in ("", *SCHEMES) else "no complete address"
-        findings.refuse_asset(key, f"its href is {kind}, only http, https and s3 are read")
-        return None
-    if not archive.may_hold(host):
-        findings.refuse_asset(key, f"it lies on {host}, which is none of the archive's hosts")
-        return None
+    parts = urlsplit(address)
+    host, port = spelled(parts.hostname or "") or "", parts.port
     if parts.username or parts.password:
         findings.repair("credentials taken out of an address")
     if address != href:
         findings.repair("relative addresses completed from the item's own")
     # A bucket's name is case sensitive, and `hostname` is not: keep what stands behind the credentials.
-    netloc = (
-        parts.netloc.rpartition("@")[2] if parts.scheme == "s3" or port is None else _with_port(host, port)
-    )
+    netloc = parts.netloc.rpartition("@")[2] if parts.scheme == "s3" else _with_port(host, port)
     return urlunsplit((parts.scheme, netloc, parts.path, "", ""))
 
 
-def _with_port(host: str, port: int) -> str:
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+def _with_port(host: str, port: int | None) -> str:
+    name = f"[{host}]" if ":" in host else host
+    return name if port is None else f"{name}:{port}"
 
 
 def _absolute(href: str, item: Mapping[str, Any]) -> str:

@@ -23,27 +23,45 @@ def inspect_item(
 ) -> dict[str, Any]:
     """Normalise one item; archive and product are guessed from it unless given.
 
-    Returns a JSON document: ``id``, ``archive``, ``product``, ``refused`` (reasons; empty if usable),
+    Returns a JSON document: ``id``, ``archive``, ``product`` (None if it is of none that is known; the one
+    that takes it, where several might), ``refused`` (reasons; empty if usable),
     ``repairs``, ``scene`` (None if refused), ``key``, ``version`` and ``calibration`` (how numbers become
     physical).
 
     Raises
     ------
-    UsageError: the item is no object, or its product cannot be guessed.
+    UsageError: ``not-an-item``; ``product-not-guessed``, where several products would take it.
     """
     if not isinstance(item, Mapping):
         raise UsageError(
             "not-an-item", "this JSON document is no STAC item", next_step="give one item, not a list of them"
         )
     source = load_archive(archive) if archive else guess_archive(item)
-    wanted = load_product(product) if product else guess_product(item, source)
+    wanted = [load_product(product)] if product else candidates(item, source)
+    tried = [_judged(item, source, candidate) for candidate in wanted]
+    takers = [verdict for verdict in tried if not verdict["refused"]]
+    if len(tried) == 1 or len(takers) == 1:
+        return (takers or tried)[0]
+    if takers:
+        raise UsageError(
+            "product-not-guessed",
+            f"it is usable as {' and as '.join(verdict['product'] for verdict in takers)}",
+            subject=text(item.get("id")) or "item",
+            next_step="pass --product with one of them",
+        )
+    shared = [r for r in tried[0]["refused"] if all(r in verdict["refused"] for verdict in tried)]
+    names = ", ".join(verdict["product"] for verdict in tried)
+    return tried[0] | {"product": None, "refused": [f"it is of no known product (tried: {names})", *shared]}
+
+
+def _judged(item: Mapping[str, Any], source: Archive, wanted: Product) -> dict[str, Any]:
     verdict: dict[str, Any] = {"id": text(item.get("id")), "archive": source.name, "product": wanted.id}
     try:
         scene = normalise_item(item, source, wanted)
     except RefusedScene as refusal:
         return verdict | {
             "refused": list(refusal.reasons),
-            "repairs": [],
+            "repairs": list(refusal.repairs),
             "scene": None,
             "key": None,
             "version": None,
@@ -80,34 +98,32 @@ def guess_archive(item: Mapping[str, Any]) -> Archive:
     return Archive(name="unknown", title="an archive that is not described")
 
 
-def guess_product(item: Mapping[str, Any], archive: Archive) -> Product:
-    """The product whose collection, platform and level an item names."""
+def candidates(item: Mapping[str, Any], archive: Archive) -> list[Product]:
+    """The products whose collection, platform, level and bands an item names; at least one."""
     properties = item.get("properties")
     properties = properties if isinstance(properties, Mapping) else {}
     collection = text(item.get("collection"))
     platform = read_platform(properties, text(item.get("id")) or "", Findings())
-    candidates = list(load_products().values())
+    products = list(load_products().values())
     clues = (
-        [p for p in candidates if collection in (p.id, archive.collections.get(p.id))],
-        [p for p in candidates if platform in p.platforms],
-        [p for p in candidates if _meets(properties, p)],
-        [p for p in candidates if _holds_bands(item, p)],
+        [p for p in products if collection in (p.id, archive.collections.get(p.id))],
+        [p for p in products if platform in p.platforms],
+        [p for p in products if _meets(properties, p)],
+        [p for p in products if _holds_bands(item, p)],
     )
     for fitting in clues:
         # A clue that fits nothing is no clue: Earth Search has three collections of Sentinel-2 Level-2A.
-        candidates = [product for product in candidates if product in fitting] or candidates
-    if len(candidates) != 1:
-        raise UsageError(
-            "product-not-guessed",
-            f"collection {collection!r} and platform {platform!r} fit {len(candidates)} products",
-            subject=text(item.get("id")) or "item",
-            next_step=f"pass --product; known: {', '.join(sorted(load_products()))}",
-        )
-    return candidates[0]
+        products = [product for product in products if product in fitting] or products
+    return products
 
 
 def _meets(properties: Mapping[str, Any], product: Product) -> bool:
-    return all(text(properties.get(name)) in (None, *accepted) for name, accepted in product.requires.items())
+    return all(_accepts(properties.get(name), accepted) for name, accepted in product.requires.items())
+
+
+def _accepts(stated: Any, accepted: tuple[str, ...]) -> bool:
+    value = text(stated)
+    return value is None or value.lower() in {word.lower() for word in accepted}
 
 
 def _holds_bands(item: Mapping[str, Any], product: Product) -> bool:

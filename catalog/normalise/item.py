@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any
 
 from catalog.archives.model import Archive
+from catalog.licences import UNNAMED, collection_attribution, collection_licence, known_licence
 from catalog.normalise import values
 from catalog.normalise.archive_defects import mend
 from catalog.normalise.assets import read_assets, scene_assets, stated_numbers
@@ -21,8 +23,18 @@ SCENE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:+~@-]{0,199}")
 """Ids become parts of sample ids and file names."""
 
 
-def normalise_item(item: Mapping[str, Any], archive: Archive, product: Product) -> Scene:
+def normalise_item(
+    item: Mapping[str, Any],
+    archive: Archive,
+    product: Product,
+    collection: Mapping[str, Any] | None = None,
+) -> Scene:
     """The scene that an item describes.
+
+    Parameters
+    ----------
+    collection: the description of its collection, whose licence and attribution it carries; the product's
+        stand in for what the description does not state
 
     Raises
     ------
@@ -45,7 +57,7 @@ def normalise_item(item: Mapping[str, Any], archive: Archive, product: Product) 
         findings.mismatch(f"platform {platform} is not one of {product.id}: {', '.join(product.platforms)}")
     for name, accepted in product.requires.items():
         stated = values.text(properties.get(name))
-        if stated is not None and stated not in accepted:
+        if stated is not None and stated.lower() not in {value.lower() for value in accepted}:
             findings.mismatch(f"{name} is {stated}, {product.id} has {' or '.join(accepted)}")
 
     assets = read_assets(item, findings)
@@ -67,6 +79,8 @@ def normalise_item(item: Mapping[str, Any], archive: Archive, product: Product) 
     if product.radiometry.rule == "landsat-toa":
         facts |= coefficients_in(properties, product)
     elevation, azimuth = values.sun(properties)
+    tile = values.tile(properties, item_id, findings)
+    cloud = values.cloud_cover(properties, findings)
 
     findings.settle(item_id)
     assert platform is not None and sensed is not None and place is not None
@@ -77,12 +91,12 @@ def normalise_item(item: Mapping[str, Any], archive: Archive, product: Product) 
         collection=values.text(item.get("collection")) or archive.collection(product),
         platform=platform,
         sensed=sensed,
-        tile=values.tile(properties, item_id, findings),
+        tile=tile,
         geometry=place[0],
         bbox=place[1],
         assets=files,
         epsg=epsg,
-        cloud_cover_percent=values.cloud_cover(properties, findings),
+        cloud_cover_percent=cloud,
         sun_elevation_deg=elevation,
         sun_azimuth_deg=azimuth,
         baseline=version,
@@ -90,12 +104,37 @@ def normalise_item(item: Mapping[str, Any], archive: Archive, product: Product) 
             properties, " ".join((item_id, *(file.href.rpartition("/")[2] for file in files.values())))
         ),
         orbit_state=(values.text(properties.get("sat:orbit_state")) or "").lower() or None,
-        # A derived or simulated scene states a licence of its own.
-        licence=str(properties.get("license") or product.licence),
-        attribution=product.attribution,
+        licence=_licence(properties, collection or {}, archive, product),
+        attribution=_attribution(collection or {}, product, sensed),
         origin=_origin(properties),
         radiometry=facts,
         repairs=tuple(findings.repairs),
+    )
+
+
+def _licence(
+    properties: Mapping[str, Any], collection: Mapping[str, Any], archive: Archive, product: Product
+) -> str:
+    """The item's own (derived and simulated scenes state one), else its collection's, else the product's."""
+    own = values.text(properties.get("license"))
+    if own is not None and own.lower() not in UNNAMED:
+        return own
+    stated = collection_licence(collection)
+    if stated is not None:
+        # One wording per licence: a product says in full what a link only leads to.
+        return product.licence if known_licence(stated) is known_licence(product.licence) else stated
+    if not archive.described and collection.get("license"):
+        # Nobody vouches that an archive which is not described holds the product on the product's terms.
+        return f"{collection['license']}, terms not named by {archive.name}"
+    return product.licence
+
+
+def _attribution(collection: Mapping[str, Any], product: Product, sensed: datetime) -> str:
+    cited = collection_attribution(collection, sensed)
+    return (
+        cited
+        if cited and (collection.get("sci:citation") or not product.attribution)
+        else product.attribution
     )
 
 

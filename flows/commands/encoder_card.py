@@ -10,6 +10,7 @@ from typing import Any
 
 from catalog.encoder import Encoder, damaged
 from catalog.encoder_manifest import CONFIG
+from catalog.licences import allowed_together
 from catalog.weights import open_store
 
 WIDTH = 100
@@ -37,6 +38,7 @@ def card(encoder: Encoder) -> Iterator[str]:
         yield from _field("caveat", "made from simulated scenes; its scores are no measure of quality")
     yield from _section("What it takes", _takes(config))
     yield from _section("Where it comes from", _origin(encoder))
+    yield from _section("What its licences allow (facts, no legal advice)", licence_lines(manifest))
     yield from _section("How it scored", _scores(manifest.get("evaluations") or ()))
     yield from _section("Is it alive", _vitality(manifest.get("vitality")))
     yield from _section("Files", _files(encoder))
@@ -101,6 +103,37 @@ def _origin(encoder: Encoder) -> Iterator[str]:
     imported = manifest.get("imported")
     if imported:
         yield from _field("imported", f"from {imported['name']}@{imported['version']}")
+
+
+def licence_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
+    """What the licences of the scenes allow together, and apart from it those of the labels."""
+    licences = manifest.get("licences") or ()
+    # A manifest that was written before this was stated says it by its licences.
+    allows = manifest.get("allows") or allowed_together(entry["licence"] for entry in licences)
+    yield from _field("pixels", f"handing them on: {_answer(allows['redistribution'])}")
+    yield from _field("commercial", _answer(allows["commercial_use"]))
+    naming = _answer(allows["attribution_required"])
+    credits = dict.fromkeys(entry["attribution"] for entry in licences if entry["attribution"])
+    yield from _field("naming", f"{naming}{f': {"; ".join(credits)}' if credits else ''}")
+    if allows["share_alike"]:
+        yield from _field("share alike", "what is derived carries the same licence")
+    for statement in allows["weights"]:
+        yield from _field("weights", statement)
+    if allows["unknown"]:
+        yield from _field("not known", "; ".join(allows["unknown"]))
+    for source in allows["sources"]:
+        yield from _field("see", source)
+    for labels in manifest.get("evaluated_on") or ():
+        terms = labels["allows"]
+        yield from _field(
+            "evaluated on",
+            f"{labels['label_set']} ({labels['licence']}), commercial use: "
+            f"{_answer(terms['commercial_use'])}; labels are no part of the weights",
+        )
+
+
+def _answer(answer: str) -> str:
+    return "unknown, ask the licensor" if answer == "unknown" else answer
 
 
 def _scores(evaluations: Sequence[Mapping[str, Any]]) -> Iterator[str]:

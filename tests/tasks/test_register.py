@@ -15,6 +15,7 @@ import pytest
 from catalog import lineage, open_catalog
 from catalog.encoders import Encoder
 from catalog.errors import EncoderError
+from catalog.licences import snapshot_licences
 from models.vitality import Vitality
 from tasks.check_vitality import check_vitality
 from tasks.evaluate import EvaluationResult, evaluate_encoder
@@ -64,7 +65,9 @@ def registered(
 ) -> Encoder:
     folder = tmp_path_factory.mktemp("first") / "encoder"
     shutil.copytree(shop.encoder, folder)
-    return _register(shop, folder, vitality, evaluations=[result], training={"steps": 25})
+    return _register(
+        shop, folder, vitality, evaluations=[result], label_sets=[shop.labels], training={"steps": 25}
+    )
 
 
 def test_the_manifest_says_what_the_encoder_was_made_from(
@@ -85,6 +88,14 @@ def test_the_manifest_says_what_the_encoder_was_made_from(
     assert {"model.safetensors", "config.json", "samples.jsonl.gz", "scenes.json", "places.jsonl.gz"} <= set(
         manifest["files"]
     )
+
+
+def test_a_snapshot_knows_what_its_scenes_ask_for(shop: Workshop) -> None:
+    union = snapshot_licences(shop.cube, shop.cube.snapshot())
+    held = [len(shop.cube.scenes(product)) for product in shop.cube.products(shop.cube.snapshot())]
+    assert sum(entry["scenes"] for entry in union["licences"]) == sum(held)
+    assert {entry["licence"] for entry in union["licences"]} == {"CC0-1.0"}
+    assert union["allows"]["attribution_required"] == "no"
 
 
 def test_every_sample_drawn_is_named_with_its_pixels_and_its_scene(
@@ -199,3 +210,17 @@ def test_what_was_registered_can_be_compared_with_the_next_version(
     registered: Encoder, result: EvaluationResult
 ) -> None:
     assert decide_promotion([result], registered.manifest["evaluations"]).promote
+
+
+def test_the_manifest_says_what_its_licences_allow_and_keeps_those_of_labels_apart(
+    shop: Workshop, registered: Encoder, vitality: Vitality, tmp_path: Path
+) -> None:
+    allows = registered.manifest["allows"]
+    assert (allows["redistribution"], allows["commercial_use"]) == ("yes", "yes")
+    (labels,) = registered.manifest["evaluated_on"]
+    assert labels["label_set"] == shop.labels.name and labels["allows"]["commercial_use"] == "yes"
+    shutil.copytree(shop.encoder, tmp_path / "encoder")
+    strict = shop.labels.model_copy(update={"licence": "change maps CC BY-NC-SA"})
+    manifest = _register(shop, tmp_path / "encoder", vitality, label_sets=[strict], identity="nc").manifest
+    assert manifest["evaluated_on"][0]["allows"]["commercial_use"] == "no"
+    assert manifest["allows"]["commercial_use"] == "yes", "labels are no part of the weights"

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from catalog.archives import Archive, load_archive
+from catalog.archives import load_archive
 from catalog.errors import ArchiveError, UsageError
 from catalog.recipes import Area, Period
 from tasks.search import _boxes_touch as boxes_touch
@@ -28,71 +24,9 @@ from tasks.search import (
     search_scenes,
     take_scenes,
 )
+from tests.tasks.odd_archive import stac_that
 from tests.tasks.sandbox_archive import PRODUCTS, Sandbox
 from tests.tasks.scene_files import built_in, write_scene
-
-Answer = Callable[[str, dict[str, Any]], tuple[int, Any]]
-
-
-@contextmanager
-def stac_that(answer: Answer) -> Iterator[tuple[Archive, list[dict[str, Any]]]]:
-    """A STAC API on the loopback whose searches are answered by ``answer(path, body)``."""
-    searches: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            self._reply({})
-
-        def do_POST(self) -> None:
-            self._reply(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
-
-        def _reply(self, body: dict[str, Any]) -> None:
-            path = self.path.split("?")[0].rstrip("/")
-            status, content = 200, {}
-            if path == "":
-                content = {
-                    "type": "Catalog", "id": "x", "description": "x", "stac_version": "1.0.0",
-                    "conformsTo": ["https://api.stacspec.org/v1.0.0/item-search",
-                                   "https://api.stacspec.org/v1.0.0/core",
-                                   "https://api.stacspec.org/v1.0.0/collections"],
-                    "links": [
-                        {"rel": "self", "href": url}, {"rel": "root", "href": url},
-                        {"rel": "data", "href": f"{url}/collections"},
-                        {"rel": "search", "href": f"{url}/search", "method": "POST"},
-                    ],
-                }  # fmt: skip
-            elif path.startswith("/collections/"):
-                content = {
-                    "type": "Collection", "id": path.split("/")[-1], "description": "x", "license": "other",
-                    "stac_version": "1.0.0", "links": [],
-                    "extent": {"spatial": {"bbox": [[-180, -90, 180, 90]]},
-                               "temporal": {"interval": [[None, None]]}},
-                }  # fmt: skip
-            else:
-                searches.append(body)
-                status, content = answer(path, body)
-            data = json.dumps(content).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *args: object) -> None:
-            """Quiet."""
-
-    http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    url = f"http://127.0.0.1:{http.server_address[1]}"
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-    thread.start()
-    try:
-        yield load_archive("sandbox", url=url), searches
-    finally:
-        http.shutdown()
-        http.server_close()
-        thread.join()
 
 
 def collection_of(features: list[dict[str, Any]]) -> dict[str, Any]:
@@ -125,18 +59,25 @@ def test_cloudy_scenes_are_left_out_whether_the_archive_filters_or_not(sandbox: 
     product = built_in("sentinel-2-l2a")
     results = [
         search_scenes(
-            sandbox.archive.model_copy(update={"filter": dialect}),
+            sandbox.archive.model_copy(update={"filter": dialect, "method": method}),
             product,
             sandbox.area,
             sandbox.period,
             max_cloud_percent=20,
         )
-        for dialect in ("cql2-json", "client")
+        for dialect, method in (
+            ("cql2-json", "POST"),
+            ("client", "POST"),
+            ("client", "GET"),
+            ("cql2-text", "GET"),
+            ("query", "POST"),
+        )
     ]
-    assert results[0].scenes == results[1].scenes
+    assert all(result.scenes == results[0].scenes and not result.notes for result in results)
     assert 0 < len(results[0].scenes) < len(sandbox.info.scenes[product.id])
     assert all((scene.cloud_cover_percent or 0) <= 20 for scene in results[0].scenes)
     assert results[1].passed_over and "cloud cover" in results[1].passed_over[0][1]
+    assert not any(result.passed_over for result in (results[0], *results[3:])), "the archive filtered"
 
 
 def test_a_period_includes_both_of_its_days(sandbox: Sandbox) -> None:
@@ -227,9 +168,9 @@ def test_an_archive_that_does_not_answer_is_named_with_a_next_step(
 
 def test_a_product_that_the_archive_lacks_is_named(sandbox: Sandbox) -> None:
     with pytest.raises(UsageError) as caught:
-        search_scenes(sandbox.archive, built_in("landsat-tm-sr"), sandbox.area, sandbox.period)
+        search_scenes(sandbox.archive, built_in("sentinel-2-l1c"), sandbox.area, sandbox.period)
     assert caught.value.code == "product-not-in-archive"
-    assert "landsat-tm-sr" in caught.value.message and "sandbox" in caught.value.message
+    assert "sentinel-2-l1c" in caught.value.message and "sandbox" in caught.value.message
 
 
 def test_an_archive_that_is_not_served_says_so(sandbox: Sandbox) -> None:

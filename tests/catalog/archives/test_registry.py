@@ -6,14 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from catalog.archives import archive_names, load_archive, load_archives
+from catalog.archives import Archive, archive_names, load_archive, load_archives
 from catalog.errors import UsageError
 from catalog.products import load_product, load_products
+from tests.conftest import REPOSITORY
 
 
-def test_six_archives_are_described() -> None:
+def test_the_archives_that_are_described() -> None:
     assert archive_names() == [
-        "cdse", "dlr-eoc", "earth-search", "planetary-computer", "sandbox", "usgs-landsatlook",
+        "cdse", "dlr-eoc", "earth-search", "planetary-computer", "sandbox", "sandbox-all",
+        "usgs-landsatlook",
     ]  # fmt: skip
 
 
@@ -83,6 +85,11 @@ def test_users_describe_archives_of_their_own(tmp_path: Path, monkeypatch: pytes
     path.write_text("name: ours\nfilters: cql2-text\n", encoding="utf-8")
     with pytest.raises(UsageError, match="filters"):
         load_archive("ours")
+
+
+def test_every_key_of_an_archive_file_is_on_the_page() -> None:
+    page = (REPOSITORY / "docs" / "archives.md").read_text(encoding="utf-8")
+    assert [name for name in Archive.model_fields if f"`{name}`" not in page] == []
 
 
 def test_hosts_are_compared_whole() -> None:

@@ -1,4 +1,4 @@
-"""EnMAP items as DLR gives them are mended, and a scene of another band list is never read by index."""
+"""EnMAP items as DLR gives them are mended, and bands are told by wavelength, never by index."""
 
 from __future__ import annotations
 
@@ -100,7 +100,30 @@ def test_wavelengths_are_nanometres_whatever_the_item_has(unit: float) -> None:
     assert facts["gains"]["136"] == 1e-4 and facts["offsets"]["136"] == 0
 
 
-def test_a_scene_of_the_older_band_list_is_refused() -> None:
+def test_a_scene_of_the_older_band_list_is_read_by_wavelength() -> None:
+    item = enmap_item()
+    own = item["assets"]["image"]["eo:bands"]
+    older = [(band["center_wavelength"], band["full_width_half_max"]) for band in own]
+    for gone in (1780.22, 1769.89, 1449.43):
+        older = [row for row in older if row[0] != gone]
+    older = sorted([*older, (1939.4, 9.2), (1949.0, 9.15), (1958.5, 9.1)])
+    item["assets"]["image"]["eo:bands"] = [
+        {**band, "center_wavelength": centre, "full_width_half_max": width}
+        for band, (centre, width) in zip(own, older, strict=True)
+    ]
+    scene = normalise(item)
+    file_bands = scene.assets["image"].bands
+    # Band 136 of the file is the product's band 137, and so on up to the exchanged ones.
+    assert file_bands[:135] == ENMAP.band_names[:135]
+    assert file_bands[135:163] == ENMAP.band_names[136:164]
+    assert file_bands[163:166] == ("136", "165", "166") and file_bands[166:] == ENMAP.band_names[166:]
+    wavelengths = dict(zip(ENMAP.band_names, scene.radiometry["wavelengths_nm"], strict=True))
+    assert wavelengths["137"] == ENMAP.band("137").center_nm and wavelengths["165"] == 1949.0
+    assert any("not by their index" in repair for repair in scene.repairs)
+    assert Scene.from_dict(scene.to_dict()) == scene
+
+
+def test_a_band_list_that_is_not_known_is_refused() -> None:
     item = enmap_item()
     for band in item["assets"]["image"]["eo:bands"][135:166]:
         band["center_wavelength"] += 11.9

@@ -327,8 +327,9 @@ def test_inspection_guesses_archive_and_product_and_says_everything() -> None:
     )
     bad = inspect_item(with_changes(s2_item(), datetime=None))
     assert bad["scene"] is None and bad["refused"] == ["neither datetime nor start_datetime and end_datetime"]
-    with pytest.raises(UsageError, match=r"fit \d+ products"):
-        inspect_item({"id": "x", "properties": {}, "assets": {}})
+    stranger = inspect_item({"id": "x", "properties": {}, "assets": {}})
+    assert stranger["product"] is None and "no known product" in stranger["refused"][0]
+    assert {"no platform", "no assets"} <= set(stranger["refused"])
     with pytest.raises(UsageError):
         inspect_item([])  # type: ignore[arg-type]
 
@@ -370,3 +371,47 @@ def test_no_item_however_broken_raises_anything_but_a_refusal(data: st.DataObjec
     else:
         assert Scene.from_dict(scene.to_dict()) == scene
         assert scene.sensed.tzinfo is not None and scene.key and scene.version
+
+
+def test_a_refused_item_says_what_was_mended_too() -> None:
+    item = with_changes(s2_item(), eo__cloud_cover="72", s2__mgrs_tile=None, s2__processing_baseline=None)
+    verdict = inspect_item(item)
+    assert len(verdict["refused"]) == 1 and "baseline" in verdict["refused"][0]
+    assert any("cloud_cover" in repair for repair in verdict["repairs"])
+    assert any("tile taken from the id" in repair for repair in verdict["repairs"])
+
+
+def test_where_several_products_fit_the_one_that_takes_the_item_is_meant() -> None:
+    """Neither the collection nor the level is stated: the bands of both levels but one are the same."""
+    item = with_changes(s2_item(), s2__product_type=None) | {"collection": "somebody-elses"}
+    assert inspect_item(item)["product"] == "sentinel-2-l2a"
+    # Nothing says which of the two levels it is, and both would take it.
+    item["assets"]["B10"] = item["assets"]["B09"] | {"href": item["assets"]["B09"]["href"] + ".B10.tif"}
+    with pytest.raises(UsageError) as error:
+        inspect_item(item)
+    assert "sentinel-2-l1c" in error.value.message and "--product" in error.value.next_step
+
+
+def test_landsats_real_time_scene_gives_way_to_the_final_one() -> None:
+    """Both are of Collection 2; the final one is processed weeks later, which its file names say."""
+    usgs, product = load_archive("usgs-landsatlook"), load_product("landsat-oli-sr")
+
+    def processed(day: str, category: str) -> Scene:
+        item = landsat_item()
+        name = f"LC08_L2SP_193027_20230614_{day}_02_{category}"
+        for key, asset in item["assets"].items():
+            asset["href"] = f"https://landsatlook.usgs.gov/data/{name}_{key}.TIF"
+        item["properties"] |= {"landsat:collection_category": category, "created": "2023-06-15T00:00:00Z"}
+        return normalise_item({**item, "id": name}, usgs, product)
+
+    real_time, final = processed("20230614", "RT"), processed("20230629", "T1")
+    assert real_time.key == final.key and real_time.version < final.version
+
+
+def test_requirements_are_met_in_whatever_case_they_are_spelled() -> None:
+    product = S2.model_copy(update={"requires": {"sat:orbit_state": ("descending",)}})
+    shouted = with_changes(s2_item(), sat__orbit_state="DESCENDING")
+    assert normalise_item(shouted, PLANETARY, product).orbit_state == "descending"
+    with pytest.raises(RefusedScene) as error:
+        normalise_item(with_changes(s2_item(), sat__orbit_state="ascending"), PLANETARY, product)
+    assert error.value.code == "other-product"

@@ -1,0 +1,1 @@
+"""Answers that real archives gave, replayed and counted; the recordings lie outside the project."""
