@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.products.model import QualityLayer
+from catalog.products.model import Product, QualityLayer
+from catalog.scenes import Scene
 
 FLAGS = {
     "nodata": 1,
@@ -50,3 +51,19 @@ def quality_flags(layer: QualityLayer, raw: NDArray[Any] | dict[str, NDArray[Any
             hit = (raw & sum(1 << bit for bit in codes)) != 0
         flags |= np.where(hit, FLAGS[meaning], 0).astype(np.uint8)
     return flags
+
+
+def cloud_source(product: Product, scene: Scene) -> str:
+    """Where the cloud of a scene's pixels is known from, in words."""
+    layer = product.qa
+    if layer is None or not {"cloud", "shadow", "cirrus"} & {*layer.meanings, *layer.flags}:
+        return "not told by this product"
+    names = {layer.asset, *layer.aliases, *layer.flags.values()}
+    known = [asset for key, asset in scene.assets.items() if key in names]
+    if not known:
+        return "unknown (no L2A of this datatake)" if layer.optional else "unknown"
+    own = {asset.href.rpartition("/")[0] for asset in scene.assets.values() if asset.bands}
+    folder = known[0].href.rpartition("/")[0]
+    if layer.optional and folder not in own:
+        return f"{known[0].key} of {folder.rpartition('/')[2]}"
+    return ", ".join(sorted(asset.key for asset in known))

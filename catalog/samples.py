@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -57,6 +58,8 @@ class Sample:
     resampled: bool = False
     k1: NDArray[np.float64] | None = None
     k2: NDArray[np.float64] | None = None
+    position_error_m: float = math.nan
+    """Estimated horizontal error of a scene that Swath placed; NaN where the product's own grid places it."""
 
     @property
     def id(self) -> str:

@@ -29,8 +29,17 @@ COLUMNS = (
     ),
     Column("epsg", "int32", "EPSG code of the sample's grid"),
     Column("resampled", "bool", "whether pixels were resampled instead of copied"),
+    Column(
+        "position_error_m",
+        "float64",
+        "estimated horizontal error where the reader placed the scene itself; NaN by the product's own grid",
+        {"units": "m"},
+    ),
     Column("nodata_fraction", "float64", "share of pixels without a measurement"),
     Column("cloud_fraction", "float64", "cloudy share of the valid pixels; NaN where no QA layer tells"),
     Column("sha256", "string", "SHA-256 of the raw pixels, finest resolution first, C order, little endian"),
     Column("superseded_by", "string", "id of the reprocessed scene that replaces this one; empty if none"),
 )
+
+LATER = ("position_error_m",)
+"""Columns that cubes of earlier versions lack; their samples have NaN there."""

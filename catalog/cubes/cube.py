@@ -82,7 +82,8 @@ class Cube:
         """One row per sample, in the cube's order.
 
         Columns: ``sample``, ``location``, ``scene`` (text), ``time`` (UTC), ``epsg``, ``resampled``,
-        ``nodata_fraction``, ``cloud_fraction`` (NaN where no QA layer tells), ``sha256``, ``superseded_by``
+        ``position_error_m`` (NaN where the product's own grid places the scene), ``nodata_fraction``,
+        ``cloud_fraction`` (NaN where no QA layer tells), ``sha256``, ``superseded_by``
         (scene id, or empty) and ``row``, which ``read`` takes.
         """
         return self.reader(snapshot).columns(product)

@@ -7,8 +7,8 @@
     /PRODUCT/                      the product's definition, licence, attribution
         r10m …                     raw pixels                        (sample, band_10m, y_10m, x_10m)
         quality                    flags of catalog.quality, uint8   (sample, y_20m, x_20m)
-        sample, location, scene, time, epsg, resampled, nodata_fraction, cloud_fraction, sha256,
-        superseded_by              columns                           (sample)
+        sample, location, scene, time, epsg, resampled, position_error_m, nodata_fraction,
+        cloud_fraction, sha256, superseded_by              columns   (sample)
         scale, offset [, k1, k2]   what turns raw into physical      (sample, band)
         affine_10m …               a, b, c, d, e, f                  (sample, affine)
         band, center_nm, fwhm_nm, gsd_m                              (band)
@@ -32,7 +32,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
-from catalog.cubes.columns import COLUMNS
+from catalog.cubes.columns import COLUMNS, LATER
 from catalog.errors import CubeError
 from catalog.products.model import Product, array_name
 from catalog.quality import FLAGS
@@ -56,8 +56,8 @@ CALIBRATION = {
     "k1": "Planck constant K1 of a thermal band",
     "k2": "Planck constant K2 of a thermal band",
 }
-OPTIONAL = ("k1", "k2")
-"""There only if a sample of the product brought them."""
+OPTIONAL = ("k1", "k2", *LATER)
+"""There only if a sample of the product brought them, or was written since they exist."""
 
 CONVERSIONS = {
     "linear": "physical = raw * scale + offset",
@@ -198,8 +198,7 @@ def create_arrays(
     """Make a product's arrays, all of length 0 along ``sample``; shapes are (height, width) in pixels."""
     length = chunk_samples or default_chunk_samples(product, shapes)
     for column in COLUMNS:
-        _column(group, column.name, column.dtype, ("sample",), {"long_name": column.description})
-        array(group, column.name).update_attributes(dict(column.attributes))
+        create_column(group, column.name)
     for name in CALIBRATION:
         if name not in OPTIONAL:
             create_calibration(group, product, name)
@@ -261,6 +260,13 @@ def create_calibration(group: zarr.Group, product: Product, name: str, samples: 
         width=len(product.bands),
         length=samples,
     )
+
+
+def create_column(group: zarr.Group, name: str, samples: int = 0) -> None:
+    """Make one of ``COLUMNS``; ``samples`` there already have its fill value."""
+    column = next(column for column in COLUMNS if column.name == name)
+    _column(group, column.name, column.dtype, ("sample",), {"long_name": column.description}, length=samples)
+    array(group, column.name).update_attributes(dict(column.attributes))
 
 
 def create_locations(root: zarr.Group) -> zarr.Group:

@@ -14,7 +14,7 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 
 from catalog.cubes import layout
-from catalog.cubes.columns import COLUMNS
+from catalog.cubes.columns import COLUMNS, LATER
 from catalog.errors import CubeError
 from catalog.products.model import Product, array_name
 from catalog.samples import Location
@@ -98,10 +98,13 @@ class SnapshotReader:
             import pandas as pd
 
             group = self.group(product)
+            held = self.length(product) if "sample" in group else 0
             frame = pd.DataFrame(
                 {
                     column.name: _plain(layout.array(group, column.name)[:])
-                    if "sample" in group
+                    if column.name in group
+                    else np.full(held, np.nan)
+                    if column.name in LATER
                     else np.empty(0, object if column.dtype == "string" else column.dtype)
                     for column in COLUMNS
                 }

@@ -29,6 +29,7 @@ class Spooled:
     sensed: datetime
     epsg: int
     resampled: bool
+    position_error_m: float
     nodata_fraction: float
     cloud_fraction: float
     sha256: str
@@ -85,6 +86,7 @@ class Spool:
             sensed=sample.sensed,
             epsg=sample.epsg,
             resampled=sample.resampled,
+            position_error_m=sample.position_error_m,
             nodata_fraction=sample.nodata_fraction,
             cloud_fraction=sample.cloud_fraction,
             sha256=sample.sha256,

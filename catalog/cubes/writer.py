@@ -16,6 +16,7 @@ import numpy as np
 import zarr
 
 from catalog.cubes import layout
+from catalog.cubes.columns import LATER
 from catalog.cubes.place import Place
 from catalog.cubes.publish import MAIN, commit_session, publish
 from catalog.cubes.reader import SnapshotReader
@@ -281,11 +282,15 @@ def _write_columns(group: zarr.Group, product: Product, new: list[Spooled]) -> N
         "time": [(item.sensed - EPOCH) // timedelta(microseconds=1) for item in new],
         "epsg": [item.epsg for item in new],
         "resampled": [item.resampled for item in new],
+        "position_error_m": [item.position_error_m for item in new],
         "nodata_fraction": [item.nodata_fraction for item in new],
         "cloud_fraction": [item.cloud_fraction for item in new],
         "sha256": [item.sha256 for item in new],
         "superseded_by": [""] * len(new),
     }
+    for name in LATER:
+        if name not in group:
+            layout.create_column(group, name, held)
     for gsd in product.resolutions_m:
         rows[layout.affine_name(gsd)] = [item.affines[gsd] for item in new]
     absent = np.full(len(product.bands), np.nan)

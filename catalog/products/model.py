@@ -50,6 +50,11 @@ class QualityLayer(_Strict):
     gsd_m: float
     meanings: dict[str, tuple[int, ...]] = Field(default_factory=dict)
     flags: dict[str, str] = Field(default_factory=dict, description="meaning → asset key, for ``flags``")
+    optional: bool = Field(
+        False,
+        description="a scene without the layer is taken, and its cloud is unknown (Sentinel-2 Level-1C has "
+        "it from the Level-2A of the same datatake, where there is one)",
+    )
 
 
 class GridConvention(_Strict):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import date
@@ -21,13 +21,26 @@ from catalog.products.registry import load_products
 from deployments.sandbox.atmosphere import Light, SkyRequest, Sun, make_sky, shine, sun_position
 from deployments.sandbox.items import Described, make_collection, make_item, scene_id
 from deployments.sandbox.landscape import CENTRE_LATITUDE, SIZE_UNIT_M, Ground, make_landscape
-from deployments.sandbox.plan import PRODUCTS, Observation, plan_scenes
+from deployments.sandbox.observation import Observation
+from deployments.sandbox.plan import ALL_PRODUCTS, PRODUCTS, plan_scenes
 from deployments.sandbox.seasons import weather
-from deployments.sandbox.sensors import Picture, enmap, landsat, sentinel1, sentinel2
+from deployments.sandbox.sensors import (
+    Picture,
+    enmap,
+    landsat,
+    landsat_level_1,
+    sentinel1,
+    sentinel1_grd,
+    sentinel2,
+    sentinel2_level_1c,
+)
+from deployments.sandbox.spectra import Array
+from deployments.sandbox.terrain_model import TERRAIN, terrain_model
 from deployments.sandbox.write import (
     LABEL_SET,
     WholeFolder,
     store,
+    store_document,
     write_json,
     write_labels,
     write_ndjson,
@@ -73,6 +86,7 @@ def make_sandbox(
     size_m: int = 7680,
     dates: int | None = None,
     workers: int | None = None,
+    products: Sequence[str] | None = None,
 ) -> SandboxInfo:
     """Write the sandbox archive into ``folder``, unless it is there already.
 
@@ -81,11 +95,23 @@ def make_sandbox(
     size_m:   side of each zone's square, metres, a multiple of 480
     dates:    ordinary dates per product and zone; all if none
     workers:  scenes made at a time; two, or one on a single core, if none
+    products: of ``plan.ALL_PRODUCTS``; the four of ``plan.PRODUCTS`` if none. The scenes of a product do not
+        depend on which others are made, but for EnMAP: asked for by name, it has scenes of both wavelength
+        grids.
 
     Raises
     ------
-    UsageError: ``bad-sandbox-size``, or ``folder-not-a-sandbox`` where the folder holds something else.
+    UsageError: ``bad-sandbox-size``, ``unknown-product``, or ``folder-not-a-sandbox`` where the folder holds
+        something else.
     """
+    unknown = set(products or ()) - set(ALL_PRODUCTS)
+    if unknown:
+        raise UsageError(
+            "unknown-product",
+            f"the sandbox cannot simulate {', '.join(sorted(unknown))}; it knows {', '.join(ALL_PRODUCTS)}",
+            subject="products",
+            next_step="name some of these",
+        )
     if size_m < 2 * SIZE_UNIT_M or size_m % SIZE_UNIT_M:
         raise UsageError(
             "bad-sandbox-size",
@@ -93,13 +119,15 @@ def make_sandbox(
             subject="size_m",
             next_step=f"choose for example {4 * SIZE_UNIT_M}",
         )
-    archive, products = load_archive("sandbox"), load_products()
-    collections = {product: archive.collection(products[product]) for product in PRODUCTS}
+    archive, known = load_archive("sandbox"), load_products()
+    chosen = tuple(dict.fromkeys(products)) if products is not None else PRODUCTS
+    collections = {product: archive.collection(known[product]) for product in chosen}
     wanted = {
         "version": sandbox_version(),
         "seed": seed,
         "size_m": size_m,
         "dates": dates,
+        "asked_for": None if products is None else list(chosen),
         "collections": collections,
     }
     place = WholeFolder(folder)
@@ -110,7 +138,8 @@ def make_sandbox(
             return info
         partial = place.begin()
         try:
-            contents = _fill(partial, seed, size_m, dates, collections, progress, workers)
+            scenes = plan_scenes(dates, products)
+            contents = _fill(partial, seed, size_m, scenes, collections, progress, workers)
             place.finish(partial, {**wanted, "contents": contents})
         except BaseException:
             place.abandon(partial)
@@ -154,15 +183,14 @@ def _fill(
     root: Path,
     seed: int,
     size_m: int,
-    dates: int | None,
+    scenes: Sequence[Observation],
     collections: dict[str, str],
     progress: Progress | None,
     workers: int | None,
 ) -> dict[str, Any]:
     """Write everything but the stamp; returns what the stamp shall say of it."""
     grounds = make_landscape(seed, size_m)
-    scenes = plan_scenes(dates)
-    items: dict[str, list[dict[str, Any]]] = {product: [] for product in PRODUCTS}
+    items: dict[str, list[dict[str, Any]]] = {product: [] for product in collections}
 
     def one(seen: Observation) -> dict[str, Any]:
         return _write_scene(root, grounds[seen.zone], seen, seed, collections[seen.product])
@@ -179,12 +207,15 @@ def _fill(
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
+    if "sentinel-1-grd" in collections:
+        store(root, TERRAIN, terrain_model(grounds))
     write_labels(root, [(ground.grid, ground.labels) for ground in grounds], seed)
-    for product, documents in items.items():
-        collection = collections[product]
+    for collection in dict.fromkeys(collections.values()):
+        sharing = [product for product, own in collections.items() if own == collection]
+        documents = [item for product in sharing for item in items[product]]
         write_ndjson(root / "items" / f"{collection}.ndjson", documents)
         write_json(
-            root / "collections" / f"{collection}.json", make_collection(product, collection, documents)
+            root / "collections" / f"{collection}.json", make_collection(sharing, collection, documents)
         )
     boxes = np.array([item["bbox"] for documents in items.values() for item in documents])
     roles = {(seen.product, seen.role): scene_id(seen) for seen in scenes}
@@ -194,9 +225,9 @@ def _fill(
         "end": max(seen.when for seen in scenes).date().isoformat(),
         "scenes": {product: [item["id"] for item in documents] for product, documents in items.items()},
         "superseded": {
-            product: [roles[product, "superseded"], roles[product, "reprocessed"]] for product in PRODUCTS
+            product: [roles[product, "superseded"], roles[product, "reprocessed"]] for product in collections
         },
-        "refused": {product: roles[product, "refused"] for product in PRODUCTS},
+        "refused": {product: roles[product, "refused"] for product in collections},
         "size_bytes": sum(path.stat().st_size for path in root.rglob("*") if path.is_file()),
     }
 
@@ -208,22 +239,36 @@ def _write_scene(root: Path, ground: Ground, seen: Observation, seed: int, colle
         key: store(root, f"/assets/{collection}/{name}/{key}.tif", raster)
         for key, raster in picture.rasters.items()
     }
+    for key, document in picture.documents.items():
+        files[key] = store_document(root, f"/assets/{collection}/{name}/{document.name}", document)
     return make_item(Described(seen, name, collection, ground.grid, picture, files, sun))
 
 
-def simulate_scene(ground: Ground, seen: Observation, seed: int) -> tuple[Picture, Sun]:
-    """One scene's pixels; versions of one observation share sky and noise."""
+def simulate_scene(
+    ground: Ground, seen: Observation, seed: int, truth: dict[str, Array] | None = None
+) -> tuple[Picture, Sun]:
+    """One scene's pixels; versions of one observation share sky and noise.
+
+    ``truth`` is filled with the physical values that its numbers were made from, by asset as the sensor names
+    them: ``(y, x)``, EnMAP's image ``(band, y, x)``.
+    """
     rng = np.random.default_rng([seed, zlib.crc32("|".join(map(str, seen.truth)).encode())])
     sun = scene_sun(ground, seen)
     day = weather(seen.when, seen.snow_line_m)
     if seen.product == "sentinel-1-rtc":
-        return sentinel1.simulate(ground, seen, day, rng), sun
+        return sentinel1.simulate(ground, seen, day, rng, truth), sun
+    if seen.product == "sentinel-1-grd":
+        return sentinel1_grd.simulate(ground, seen, day, rng, truth), sun
     light = scene_light(ground, seen, rng)
     if seen.product == "sentinel-2-l2a":
-        return sentinel2.simulate(ground, light, seen, rng), sun
-    if seen.product == "landsat-oli-sr":
-        return landsat.simulate(ground, light, seen, day, sun.elevation, rng), sun
-    return enmap.simulate(ground, light, seen, sun.elevation, rng), sun
+        return sentinel2.simulate(ground, light, seen, rng, truth), sun
+    if seen.product == "sentinel-2-l1c":
+        return sentinel2_level_1c.simulate(ground, light, seen, sun.elevation, rng, truth), sun
+    if seen.product.endswith("-toa"):
+        return landsat_level_1.simulate(ground, light, seen, day, sun, rng, truth), sun
+    if seen.product.startswith("landsat-"):
+        return landsat.simulate(ground, light, seen, day, sun.elevation, rng, truth), sun
+    return enmap.simulate(ground, light, seen, sun.elevation, rng, truth), sun
 
 
 def scene_sun(ground: Ground, seen: Observation) -> Sun:

@@ -117,6 +117,11 @@ def band_spectra(names: Sequence[str], centers_nm: Sequence[float], fwhm_nm: Seq
     return np.asarray(response(centers_nm, fwhm_nm) @ library, np.float32)
 
 
+def full_spectra(names: Sequence[str]) -> NDArray[np.float64]:
+    """Reflectance of the named covers at ``WAVELENGTHS_NM``, ``(wavelength, cover)``."""
+    return np.stack([_library()[name] for name in names], axis=1)
+
+
 def diffuse_share(centers_nm: Sequence[float]) -> Array:
     """Share of the light from the sky, not the sun's disc: what is left in a shadow. ``(band,)``"""
     return np.asarray(np.clip(0.30 * (450 / np.asarray(centers_nm, float)) ** 1.5, 0.02, 0.45), np.float32)

@@ -18,7 +18,7 @@ from catalog.errors import UsageError
 from catalog.grids import Grid
 from deployments.sandbox.items import LICENCE, Stored
 from deployments.sandbox.seasons import CLASSES
-from deployments.sandbox.sensors import Raster
+from deployments.sandbox.sensors import Document, Raster
 
 STAMP = "sandbox.json"
 """Written last: a folder without it is not a sandbox."""
@@ -28,6 +28,7 @@ LABEL_SET = "labels/sandbox-land-cover.yaml"
 def write_cog(path: Path, raster: Raster) -> None:
     """One Cloud-Optimized GeoTIFF: DEFLATE with predictor, internal tiles, overviews."""
     import rasterio
+    from rasterio.control import GroundControlPoint
     from rasterio.transform import Affine
 
     count, height, width = raster.pixels.shape
@@ -36,6 +37,16 @@ def write_cog(path: Path, raster: Raster) -> None:
     large = max(height, width) >= 512
     # 224 bands at 257 pixels need none: it would make the largest file a quarter larger for nobody.
     overviews = {"overview_count": 1} if count == 1 else {"overviews": "NONE"}
+    placing: dict[str, Any] = {
+        "crs": f"EPSG:{raster.grid.epsg}",
+        "transform": Affine(*raster.grid.affine),
+    }
+    if raster.points:
+        points = [
+            GroundControlPoint(row=line, col=pixel, x=longitude, y=latitude, z=height)
+            for line, pixel, longitude, latitude, height in raster.points
+        ]
+        placing = {"gcps": points, "crs": "EPSG:4326"}
     with rasterio.open(
         path,
         "w",
@@ -45,8 +56,7 @@ def write_cog(path: Path, raster: Raster) -> None:
         count=count,
         dtype=raster.pixels.dtype,
         nodata=raster.nodata,
-        crs=f"EPSG:{raster.grid.epsg}",
-        transform=Affine(*raster.grid.affine),
+        **placing,
         compress="DEFLATE",
         level=1 if count > 1 else 6,
         predictor="YES",
@@ -66,6 +76,15 @@ def store(root: Path, href: str, raster: Raster) -> Stored:
     path = root / href.lstrip("/")
     write_cog(path, raster)
     content = path.read_bytes()
+    return Stored(href, len(content), hashlib.sha256(content).hexdigest())
+
+
+def store_document(root: Path, href: str, document: Document) -> Stored:
+    """Write one text file below ``root`` and say what was written."""
+    path = root / href.lstrip("/")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    content = document.text.encode()
+    path.write_bytes(content)
     return Stored(href, len(content), hashlib.sha256(content).hexdigest())
 
 

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from pyproj import Transformer
 from shapely.geometry import Polygon, mapping, shape
 from shapely.ops import transform
 
-from deployments.sandbox.items import enmap, landsat, sentinel1, sentinel2
+from deployments.sandbox.items import (
+    enmap,
+    landsat,
+    landsat_level_1,
+    sentinel1,
+    sentinel1_grd,
+    sentinel2,
+    sentinel2_level_1c,
+)
 from deployments.sandbox.items.described import LICENCE, Described, Stored, scene_id
-from deployments.sandbox.plan import Footprint
+from deployments.sandbox.observation import Footprint
 
 __all__ = ["LICENCE", "Described", "Stored", "make_collection", "make_item", "scene_id"]
 
@@ -25,6 +33,13 @@ def make_item(what: Described) -> dict[str, Any]:
         "sentinel-1-rtc": sentinel1.describe,
         "landsat-oli-sr": landsat.describe,
         "enmap-l2a": enmap.describe,
+        "sentinel-2-l1c": sentinel2_level_1c.describe,
+        "sentinel-1-grd": sentinel1_grd.describe,
+        "landsat-tm-sr": landsat.describe,
+        "landsat-etm-sr": landsat.describe,
+        "landsat-tm-toa": landsat_level_1.describe,
+        "landsat-etm-toa": landsat_level_1.describe,
+        "landsat-oli-toa": landsat_level_1.describe,
     }
     properties, assets, names = makers[seen.product](what)
     outline = Footprint() if "whole" in seen.claims else seen.footprint
@@ -64,15 +79,25 @@ _TITLES = {
     "sentinel-1-rtc": ("Sentinel-1 radiometrically terrain corrected", [10]),
     "landsat-oli-sr": ("Landsat Collection 2 Level-2", [30]),
     "enmap-l2a": ("EnMAP HSI Level-2A", [30]),
+    "sentinel-2-l1c": ("Sentinel-2 Level-1C", [10, 20, 60]),
+    "sentinel-1-grd": ("Sentinel-1 ground range detected", [10]),
+    "landsat-tm-sr": ("Landsat Collection 2 Level-2", [30]),
+    "landsat-etm-sr": ("Landsat Collection 2 Level-2", [30]),
+    "landsat-tm-toa": ("Landsat Collection 2 Level-1", [30]),
+    "landsat-etm-toa": ("Landsat Collection 2 Level-1", [15, 30]),
+    "landsat-oli-toa": ("Landsat Collection 2 Level-1", [15, 30]),
 }
 
 
-def make_collection(product: str, collection: str, items: Iterable[dict[str, Any]]) -> dict[str, Any]:
-    """The STAC collection of one product's items."""
+def make_collection(
+    products: Sequence[str], collection: str, items: Iterable[dict[str, Any]]
+) -> dict[str, Any]:
+    """The STAC collection of the items of one or more products (Landsat's instruments share theirs)."""
     items = list(items)
     times = sorted(item["properties"]["datetime"] for item in items)
     boxes = [item["bbox"] for item in items]
-    title, gsd = _TITLES[product]
+    title = _TITLES[products[0]][0]
+    gsd = sorted({metres for product in products for metres in _TITLES[product][1]})
     return {
         "type": "Collection",
         "stac_version": "1.0.0",
@@ -82,7 +107,7 @@ def make_collection(product: str, collection: str, items: Iterable[dict[str, Any
         "UTM zone border, seen by a model of the sensor. No pixel was measured by any satellite; scores on "
         "these scenes say nothing about the real sensor.",
         "license": LICENCE,
-        "keywords": ["simulated", "sandbox", product],
+        "keywords": ["simulated", "sandbox", *products],
         "providers": [{"name": "Swath sandbox", "roles": ["producer", "licensor", "host"]}],
         "extent": {
             "spatial": {

@@ -9,8 +9,10 @@ from typing import Any
 
 from catalog.grids import Grid
 from deployments.sandbox.atmosphere import Sun
-from deployments.sandbox.plan import LANDSAT_ROW, S2_TILES, Observation
+from deployments.sandbox.observation import LANDSAT_ROW, S2_TILES, Observation
 from deployments.sandbox.sensors import Picture
+from deployments.sandbox.sensors.landsat_instruments import INSTRUMENTS
+from deployments.sandbox.sensors.landsat_mtl import level_1_id
 
 COG = "image/tiff; application=geotiff; profile=cloud-optimized"
 LICENCE = "CC0-1.0"
@@ -47,16 +49,22 @@ def scene_id(seen: Observation) -> str:
     if seen.product == "sentinel-2-l2a":
         unit = "S2A" if seen.platform == "sentinel-2a" else "S2B"
         return f"{unit}_MSIL2A_{second}_R{seen.orbit:03d}_T{S2_TILES[seen.zone]}_{made}"
-    if seen.product == "sentinel-1-rtc":
+    if seen.product in ("sentinel-1-rtc", "sentinel-1-grd"):
         start, end = slice_times(seen)
         orbit = absolute_orbit(seen)
-        return (
-            f"S1A_IW_GRDH_1SDV_{start:%Y%m%dT%H%M%S}_{end:%Y%m%dT%H%M%S}_{orbit:06d}_{orbit * 8 + 5:06X}_rtc"
-        )
-    if seen.product == "landsat-oli-sr":
+        tail = "_rtc" if seen.product == "sentinel-1-rtc" else ""
+        name = f"S1A_IW_GRDH_1SDV_{start:%Y%m%dT%H%M%S}_{end:%Y%m%dT%H%M%S}_{orbit:06d}_{orbit * 8 + 5:06X}"
+        return name + tail
+    if seen.product == "sentinel-2-l1c":
+        unit, sequence = ("S2A" if seen.platform == "sentinel-2a" else "S2B"), seen.role == "reprocessed"
+        return f"{unit}_{S2_TILES[seen.zone]}_{seen.when:%Y%m%d}_{sequence:d}_L1C"
+    if seen.product.startswith("landsat-"):
+        instrument = INSTRUMENTS[seen.platform]
+        if seen.product.endswith("-toa"):
+            return level_1_id(seen, instrument)
         number = seen.platform[-1]
         place = f"{seen.orbit:03d}{LANDSAT_ROW:03d}"
-        return f"LC0{number}_L2SP_{place}_{seen.when:%Y%m%d}_02_{seen.version}"
+        return f"{instrument.letters}0{number}_L2SP_{place}_{seen.when:%Y%m%d}_02_{seen.version}"
     version = seen.version.replace(".", "")
     return f"ENMAP01-____L2A-DT{seen.orbit:010d}_{second}Z_001_V{version}_{made}Z"
 

@@ -20,7 +20,7 @@ _ENMAP_LAYERS = {
 
 def describe(what: Described) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """Numbers as strings, sun azimuth turned by 180 degrees, upper case, CRS on the assets alone."""
-    seen, facts, bands = what.seen, what.picture.facts, enmap.enmap_bands()
+    seen, facts, bands = what.seen, what.picture.facts, enmap.enmap_bands(what.seen.version)
     grid = what.picture.rasters["image"].grid
     west, south, east, north = grid.bounds
     place = {

@@ -1,14 +1,15 @@
-"""A Landsat Collection 2 Level 2 item as on the Planetary Computer."""
+"""Landsat Collection 2 Level 2 items as on the Planetary Computer."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from deployments.sandbox.items.described import COG, ISO, Described, extensions, projection
-from deployments.sandbox.plan import LANDSAT_ROW
+from deployments.sandbox.observation import LANDSAT_ROW
 from deployments.sandbox.sensors import landsat
+from deployments.sandbox.sensors.landsat_instruments import INSTRUMENTS, Instrument
 
-_LANDSAT_TITLES = {
+_OLI_TITLES = {
     "coastal": ("Coastal/Aerosol Band", 0.44, 0.02),
     "blue": ("Blue Band", 0.48, 0.06),
     "green": ("Green Band", 0.56, 0.06),
@@ -17,6 +18,18 @@ _LANDSAT_TITLES = {
     "swir16": ("Short-wave Infrared Band 1.6", 1.61, 0.09),
     "swir22": ("Short-wave Infrared Band 2.2", 2.2, 0.19),
 }
+
+
+def _titles(instrument: Instrument) -> dict[str, tuple[str, float, float]]:
+    """Asset → title, centre and width in micrometres, as the catalogue rounds them."""
+    if instrument.letters == "LC":
+        return _OLI_TITLES
+    return {
+        key: (_OLI_TITLES[key][0], round(center / 1000, 2), round(width / 1000, 2))
+        for key, (_, center, width) in instrument.surface.items()
+    }
+
+
 _QA_BITS = (
     ("fill", 1, ("not_fill", "fill")),
     ("dilated_cloud", 1, ("not_dilated", "dilated")),
@@ -45,6 +58,9 @@ def _bitfields() -> list[dict[str, Any]]:
 def describe(what: Described) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
     """As on the Planetary Computer: complete raster:bands, and the CRS on the item."""
     seen, facts = what.seen, what.picture.facts
+    instrument = INSTRUMENTS[seen.platform]
+    thermal, thermal_band, thermal_gsd = instrument.thermal
+    thermal_nm, thermal_width = instrument.level_1[thermal].center_nm, instrument.level_1[thermal].fwhm_nm
     grid = what.picture.rasters["red"].grid
     path, row = f"{seen.orbit:03d}", f"{LANDSAT_ROW:03d}"
 
@@ -61,16 +77,17 @@ def describe(what: Described) -> tuple[dict[str, Any], dict[str, Any], list[str]
         ]
 
     assets: dict[str, Any] = {}
-    for key, (title, center, width) in _LANDSAT_TITLES.items():
+    for key, (title, center, width) in _titles(instrument).items():
+        number = instrument.surface[key][0]
         assets[key] = {
             "href": what.files[key].href,
             "type": COG,
             "roles": ["data", "reflectance"],
             "title": title,
-            "description": f"Collection 2 Level-2 {title} (SR_{landsat.BANDS[key][0]}) Surface Reflectance",
+            "description": f"Collection 2 Level-2 {title} (SR_{number}) Surface Reflectance",
             "eo:bands": [
                 {
-                    "name": f"OLI_{landsat.BANDS[key][0]}",
+                    "name": f"{instrument.title}_{number}",
                     "common_name": key,
                     "center_wavelength": center,
                     "full_width_half_max": width,
@@ -78,19 +95,19 @@ def describe(what: Described) -> tuple[dict[str, Any], dict[str, Any], list[str]
             ],
             "raster:bands": raster(landsat.SCALE, landsat.OFFSET),
         }
-    assets["lwir11"] = {
-        "href": what.files["lwir11"].href,
-        "gsd": 100,
+    assets[thermal] = {
+        "href": what.files[thermal].href,
+        "gsd": thermal_gsd,
         "type": COG,
         "roles": ["data", "temperature"],
         "title": "Surface Temperature Band",
-        "description": "Collection 2 Level-2 Thermal Infrared Band (ST_B10) Surface Temperature",
+        "description": f"Collection 2 Level-2 Thermal Infrared Band ({thermal_band}) Surface Temperature",
         "eo:bands": [
             {
-                "name": "TIRS_B10",
-                "common_name": "lwir11",
-                "center_wavelength": 10.9,
-                "full_width_half_max": 0.59,
+                "name": f"{'TIRS' if instrument.sees_cirrus else instrument.title}_{thermal_band[3:]}",
+                "common_name": thermal,
+                "center_wavelength": round(thermal_nm / 1000, 2),
+                "full_width_half_max": round(thermal_width / 1000, 2),
             }
         ],
         "raster:bands": raster(landsat.KELVIN_SCALE, landsat.KELVIN_OFFSET, unit="kelvin"),
@@ -112,11 +129,11 @@ def describe(what: Described) -> tuple[dict[str, Any], dict[str, Any], list[str]
         "proj:epsg": grid.epsg,
         **projection(grid, with_bbox=False),
         "description": "Landsat Collection 2 Level-2",
-        "instruments": ["oli", "tirs"],
+        "instruments": list(instrument.names),
         "eo:cloud_cover": round(facts["cloud"], 2),
         "view:off_nadir": 0,
         "landsat:wrs_row": row,
-        "landsat:scene_id": f"LC{seen.platform[-1]}{path}{row}{seen.when:%Y%j}LGN00",
+        "landsat:scene_id": f"{instrument.letters}{seen.platform[-1]}{path}{row}{seen.when:%Y%j}LGN00",
         "landsat:wrs_path": path,
         "landsat:wrs_type": "2",
         "view:sun_azimuth": round(what.sun.azimuth, 8),

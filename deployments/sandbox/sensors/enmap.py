@@ -36,9 +36,9 @@ class EnmapBands:
 
 
 @cache
-def enmap_bands() -> EnmapBands:
-    """Wavelengths of the 2024/25 products."""
-    path = Path(__file__).with_name("enmap_bands.csv")
+def enmap_bands(version: str = "01.04.02") -> EnmapBands:
+    """Wavelengths as a processor version has them: another list before 01.04 than since."""
+    path = Path(__file__).with_name("enmap_bands.csv" if version >= "01.04" else "enmap_bands_2022.csv")
     with path.open(encoding="utf-8", newline="") as lines:
         rows = list(csv.DictReader(lines))
     return EnmapBands(
@@ -56,10 +56,15 @@ def scene_grid(square: Grid) -> Grid:
 
 
 def simulate(
-    ground: Ground, light: Light, seen: Observation, sun_elevation: float, rng: np.random.Generator
+    ground: Ground,
+    light: Light,
+    seen: Observation,
+    sun_elevation: float,
+    rng: np.random.Generator,
+    truth: dict[str, Array] | None = None,
 ) -> Picture:
-    """The spectral image and the quality layers of one tile."""
-    bands, grid = enmap_bands(), scene_grid(ground.grid)
+    """The spectral image and the quality layers of one tile; ``truth`` is filled with its reflectance."""
+    bands, grid = enmap_bands(seen.version), scene_grid(ground.grid)
     weights = gaussian_filter(average(light.weights, ground, grid), (0, BLUR_PX, BLUR_PX), truncate=3.4)
     inside = seen.footprint.covers(grid, ground.grid)
     floor, share, wobble = _noise_model(bands)
@@ -75,6 +80,8 @@ def simulate(
     # Detector columns differ by a little for the whole scene: stripes along the track.
     noise += np.float32(0.35) * rng.standard_normal((values.shape[0], 1, values.shape[2]), dtype=np.float32)
     values += noise * (floor[:, None, None] + share[:, None, None] * values)
+    if truth is not None:
+        truth["image"] = values.copy()
     values *= np.float32(1 / SCALE)
     np.rint(values, out=values)
     np.clip(values, -2000, 20000, out=values)

@@ -39,9 +39,15 @@ def offset_dn(baseline: str) -> int:
     return 1000 if baseline >= "04.00" else 0
 
 
-def simulate(ground: Ground, light: Light, seen: Observation, rng: np.random.Generator) -> Picture:
-    """All band files of one granule and its SCL."""
-    grids = {gsd: _grid(ground.grid, gsd) for gsd in (10, 20, 60)}
+def simulate(
+    ground: Ground,
+    light: Light,
+    seen: Observation,
+    rng: np.random.Generator,
+    truth: dict[str, Array] | None = None,
+) -> Picture:
+    """All band files of one granule and its SCL; ``truth`` is filled with what the numbers stand for."""
+    grids = {gsd: granule_grid(ground.grid, gsd) for gsd in (10, 20, 60)}
     rasters: dict[str, Raster] = {}
     reflectance: dict[str, Array] = {}
     gain, bias = (1.006, 0.0008) if seen.role == "reprocessed" else (1.0, 0.0)
@@ -64,12 +70,15 @@ def simulate(ground: Ground, light: Light, seen: Observation, rng: np.random.Gen
             # Without an offset, what the atmospheric correction makes negative is cut off; 0 is no data.
             numbers = np.where(inside, np.clip(numbers, 1, 65535), 0).astype(np.uint16)
             rasters[name] = Raster(numbers[None], grid, 0 if seen.nodata_tag else None)
+            if truth is not None:
+                truth[name] = band
     scl = _classify(ground, light, seen, reflectance, grids[20], rng)
     rasters["SCL"] = Raster(scl[None], grids[20], 0 if seen.nodata_tag else None, quality=True)
     return Picture(rasters, _facts(scl))
 
 
-def _grid(square: Grid, gsd: int) -> Grid:
+def granule_grid(square: Grid, gsd: int) -> Grid:
+    """The square in pixels of one size."""
     _, _, west, _, _, north = square.affine
     side = round(square.shape[0] * square.resolution[0] / gsd)
     return north_up(square.epsg, west, north, float(gsd), (side, side))

@@ -26,9 +26,9 @@ from deployments.sandbox.seasons import (
     class_spectrum,
     cover_tables,
 )
-from deployments.sandbox.sensors import landsat as landsat_sensor
 from deployments.sandbox.sensors import sentinel1, sentinel2
 from deployments.sandbox.sensors.enmap import enmap_bands
+from deployments.sandbox.sensors.landsat_instruments import OLI
 from deployments.sandbox.spectra import COVERS, VEILS, band_spectra, response
 from tests.deployments.sandbox.small_archive import asset_path, item_of, items_of, read
 
@@ -187,7 +187,7 @@ def test_three_sensors_agree_on_one_place(archive: SandboxInfo, landsat_key: str
             archive, "sentinel-2-l2a", archive.superseded["sentinel-2-l2a"][0], sentinel_key, [1], onto
         )
         oli = _reflectance(archive, "landsat-oli-sr", landsat["id"], landsat_key, [1], onto)
-        _, center, width = landsat_sensor.BANDS[landsat_key]
+        _, center, width = OLI.surface[landsat_key]
         within = np.abs(np.array(enmap_bands().centers_nm) - center) < max(width / 2, 6)
         numbers = (np.flatnonzero(within) + 1).tolist()
         hsi = _reflectance(archive, "enmap-l2a", archive.superseded["enmap-l2a"][0], "image", numbers, onto)
@@ -213,7 +213,7 @@ def test_three_sensors_agree_on_one_place(archive: SandboxInfo, landsat_key: str
 
 
 def test_speckle_has_mean_one_and_4_4_looks() -> None:
-    speckle = sentinel1._speckle(np.random.default_rng(0), (600, 600))
+    speckle = sentinel1.speckle(np.random.default_rng(0), (600, 600))
     assert speckle.mean() == pytest.approx(1, abs=0.01)
     assert speckle.mean() ** 2 / speckle.var() == pytest.approx(4.4, abs=0.25)
 
