@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from catalog.errors import SceneError
 from catalog.products.model import Band, Product
 from catalog.scenes import Scene
+from catalog.wavelengths import foreign_bands
 
 Conversion = Literal["linear", "power-db", "amplitude-db", "db-linear", "planck"]
 
@@ -140,27 +141,6 @@ def calibrate(product: Product, scene: Scene) -> Calibration:
             return _constant(product, scene)
 
 
-def offset_doubt(calibration: Calibration, darkest_dn: Mapping[str, float]) -> str | None:
-    """Why the pixels contradict the Sentinel-2 offset that was decided, or None.
-
-    Parameters
-    ----------
-    darkest_dn: band → a low percentile (1 %) of its valid DN
-    """
-    offsets = dict(zip(calibration.bands, calibration.offset / calibration.scale, strict=True))
-    known = {band: dn for band, dn in darkest_dn.items() if band in offsets and math.isfinite(dn)}
-    if not known:
-        return None
-    band = min(known, key=lambda name: known[name])
-    dn, offset = known[band], offsets[band]
-    # Real surfaces come out a little negative after atmospheric correction, never at -0.05.
-    if offset < 0 and dn + offset < -500:
-        return f"{band}: darkest DN {dn:g} is far below the offset of {offset:g} that its baseline calls for"
-    if offset == 0 and 950 <= dn <= 1150:
-        return f"{band}: no DN is darker than {dn:g}, as if 1000 had been added, which its metadata denies"
-    return None
-
-
 def _constant(product: Product, scene: Scene) -> Calibration:
     rule = product.radiometry
     scale = [rule.scale if band.scale is None else band.scale for band in product.bands]
@@ -172,6 +152,13 @@ def _constant(product: Product, scene: Scene) -> Calibration:
         stated = offsets or {}
         offset = [float(stated.get(name, own)) for name, own in zip(product.band_names, offset, strict=True)]
         source = "gain and offset per band as the item states them"
+    foreign = foreign_bands(product, scene)
+    if foreign:
+        # Stored, but no measurement of the band whose place they have: without a scale they are invalid.
+        scale = [
+            math.nan if name in foreign else own for name, own in zip(product.band_names, scale, strict=True)
+        ]
+        source += f"; bands {', '.join(foreign)} are of another wavelength"
     return _calibration(product, scale, offset, source)
 
 

@@ -1,77 +1,38 @@
 """The gate: judges scenes by two tables, one of their metadata and one of their pixel statistics.
 
-Great Expectations does the judging: an ephemeral context that writes nothing, telemetry off before it is
-imported, one validation at a time (it is not thread-safe). It never sees a pixel.
+Great Expectations does the judging, by the suites of ``tasks.gate_suites``. It never sees a pixel.
 """
 
 from __future__ import annotations
 
-import os
-import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from catalog.errors import SceneError, SwathError
 from catalog.products import Product
 from catalog.recipes import GateLimits
 from catalog.scenes import Scene
+from catalog.wavelengths import MOST_FOREIGN, foreign_bands
+from tasks.gate_checks import checks_for
 from tasks.gate_report import write_report
-from tasks.gate_result import GateResult, GateRow
+from tasks.gate_result import Exhibit, GateResult, GateRow
+from tasks.gate_suites import TABLES, checks_of, refused_by, suite_of
 from tasks.signing import redact
 
 if TYPE_CHECKING:
     import pandas as pd
 
+WAVELENGTH_TOLERANCE_NM = 30.0
+"""Between a stated wavelength and the product's nearest: EnMAP's 2022 grid fills a gap of the later one."""
 FEWEST_FOR_A_SHARE = 3
 """Of fewer scenes, a share of refusals says nothing: one cloudy scene in a week's refresh is no alarm."""
 
-Kind = Literal["most", "least", "none", "one-of"]
-
-_one_at_a_time = threading.Lock()
-
-
-@dataclass(frozen=True)
-class Check:
-    """One thing that is expected of every scene."""
-
-    id: str
-    table: Literal["metadata", "pixels"]
-    column: str
-    title: str
-    limit: str
-    """In words, for the report."""
-    kind: Kind
-    bound: Any = None
-    """The limit itself: a number, or the allowed values."""
-    unit: Literal["", "%", "share", "°", "min"] = ""
-    """``share`` columns are fractions, shown in per cent."""
-
-    def show(self, value: Any) -> str:
-        """A value as a person reads it."""
-        if value is None or value != value:
-            return "none" if self.kind == "none" else "not stated"
-        if self.unit == "share":
-            return f"{100 * value:.1f} %"
-        if self.unit:
-            return f"{value:.4g}{'' if self.unit == '°' else ' '}{self.unit}"
-        return f"{value:g}" if isinstance(value, float) else str(value)
-
-    def reason(self, value: Any) -> str:
-        """Why a value is refused, with value and limit."""
-        shown = self.show(value)
-        match self.kind:
-            case "most":
-                return f"{self.title} {shown} exceeds the limit of {self.show(self.bound)}"
-            case "least":
-                return f"{self.title} {shown} is below the limit of {self.show(self.bound)}"
-            case "one-of":
-                return f"{self.title} {shown} is none of {', '.join(map(str, self.bound))}"
-            case _:
-                return f"{self.title}: {shown}"
+__all__ = ["GateResult", "checks_for", "gate_scenes", "refuse_if_too_many", "suite_of"]
 
 
 def gate_scenes(
@@ -101,28 +62,36 @@ def gate_scenes(
         reasons.setdefault(scene_id, []).append(redact(error.message))
     table: list[GateRow] = []
     if scenes:
-        for name, frame in (
-            ("metadata", metadata_table(scenes, now or datetime.now(UTC))),
-            ("pixels", statistics_table(statistics)),
-        ):
-            checks = [check for check in checks_for(product, limits) if check.table == name]
+        frames = (
+            metadata_table(product, scenes, now or datetime.now(UTC)),
+            statistics_table(statistics),
+        )
+        for name, frame in zip(TABLES, frames, strict=True):
+            checks = checks_of(product, limits, name)
             if not len(frame):
                 continue
-            refused = _validate(frame, checks)
+            refused = refused_by(frame, product, name, checks)
             for check in checks:
-                for scene_id, value in zip(frame["scene"], frame[check.column], strict=True):
+                more = frame[check.why] if check.why else [None] * len(frame)
+                for scene_id, value, why in zip(frame["scene"], frame[check.column], more, strict=True):
                     passed = (check.id, scene_id) not in refused
                     table.append(
                         GateRow(scene_id, check.id, check.title, check.show(value), check.limit, passed)
                     )
                     if not passed:
-                        reasons[scene_id].append(check.reason(value))
+                        reasons[scene_id].append(check.reason(value, why))
     result = GateResult(
         product.id,
         tuple(scene_id for scene_id, why in reasons.items() if not why),
         {scene_id: tuple(why) for scene_id, why in reasons.items() if why},
         tuple(table),
         report,
+        radiometry={str(row["scene"]): row["radiometry"] for row in statistics},
+        exhibits={
+            str(row["scene"]): Exhibit(row.get("picture"), row.get("histograms") or {})
+            for row in statistics
+            if reasons.get(str(row["scene"]))
+        },
     )
     if report is not None:
         write_report(result, report)
@@ -152,51 +121,7 @@ def refuse_if_too_many(result: GateResult, limits: GateLimits) -> None:
     )
 
 
-def checks_for(product: Product, limits: GateLimits) -> list[Check]:
-    """What is expected of a product's scenes under a recipe's limits."""
-    optical = any(band.quantity == "reflectance" for band in product.bands)
-    checks = [
-        Check("sensed", "metadata", "minutes_ahead", "sensed in the future by", "past", "most", 10, "min")
-    ]
-    if product.platforms:
-        allowed = product.platforms
-        checks.append(
-            Check("platform", "metadata", "platform", "platform", "of the product", "one-of", allowed)
-        )
-    if optical:
-        cloud, sun = limits.max_cloud_percent, limits.min_sun_elevation_deg
-        checks += [
-            Check("cloud", "metadata", "cloud", "cloud cover", f"at most {cloud:g} %", "most", cloud, "%"),
-            Check("sun", "metadata", "sun", "sun elevation", f"at least {sun:g}°", "least", sun, "°"),
-        ]
-
-    def share(name: str, column: str, title: str, limit: float) -> Check:
-        return Check(name, "pixels", column, title, f"at most {limit:.0%}", "most", limit, "share")
-
-    def finding(name: str, title: str) -> Check:
-        return Check(name, "pixels", name, title, "none", "none")
-
-    checks += [
-        share("nodata", "nodata_fraction", "pixels without data", limits.max_nodata_fraction),
-        share("cloudy", "cloud_fraction", "cloud by the QA layer", limits.max_cloud_fraction),
-        share("saturated", "saturated_fraction", "saturated pixels", limits.max_saturated_fraction),
-        finding("constant_bands", "bands with one value only"),
-        finding("duplicate_bands", "bands that are copies"),
-        finding("implausible_bands", "bands beyond what is physical"),
-    ]
-    # Hyperspectral products leave out the bands in which the air is opaque.
-    spectral = len(product.bands) > 32
-    checks.append(
-        share("empty", "empty_share", "bands without data", 0.25)
-        if spectral
-        else finding("empty_bands", "bands without data")
-    )
-    if product.radiometry.rule == "sentinel-2-offset":
-        checks.append(finding("offset_doubt", "offset contradicted by the pixels"))
-    return checks
-
-
-def metadata_table(scenes: Sequence[Scene], now: datetime) -> pd.DataFrame:
+def metadata_table(product: Product, scenes: Sequence[Scene], now: datetime) -> pd.DataFrame:
     """One row per scene: what its item says."""
     import pandas as pd
 
@@ -207,9 +132,35 @@ def metadata_table(scenes: Sequence[Scene], now: datetime) -> pd.DataFrame:
             "platform": [scene.platform for scene in scenes],
             "cloud": [scene.cloud_cover_percent for scene in scenes],
             "sun": [scene.sun_elevation_deg for scene in scenes],
+            "wavelengths": [wavelength_doubt(product, scene) for scene in scenes],
         }
     )
     return frame.astype({"cloud": "float64", "sun": "float64"})
+
+
+def wavelength_doubt(product: Product, scene: Scene) -> str | None:
+    """What is wrong with the wavelengths that an item states, or None.
+
+    Two real EnMAP grids differ by up to 12 nm in the short-wave infrared: a scene may have either.
+    """
+    stated = scene.radiometry.get("wavelengths_nm")
+    if not stated:
+        return None
+    if len(stated) != len(product.bands):
+        return f"{len(stated)} wavelengths for {len(product.bands)} bands"
+    # In the order of the product's bands, in which those of two detectors may change sides: no need
+    # to ascend.
+    foreign = foreign_bands(product, scene)
+    if len(foreign) > MOST_FOREIGN:
+        return f"{len(foreign)} of its bands are none of {product.id}'s: {', '.join(foreign[:3])} …"
+    if len(set(stated)) < len(stated):
+        return "two of its bands are stated at one wavelength"
+    known = np.array([band.center_nm for band in product.bands if band.center_nm is not None])
+    for band, own in zip(product.bands, stated, strict=True):
+        off = float(np.abs(known - own).min()) if len(known) else 0.0
+        if off > WAVELENGTH_TOLERANCE_NM:
+            return f"band {band.name} at {own:g} nm lies {off:.0f} nm from any known one"
+    return None
 
 
 def statistics_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
@@ -217,56 +168,3 @@ def statistics_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
     import pandas as pd
 
     return pd.DataFrame([dict(row) for row in rows])
-
-
-def _validate(frame: pd.DataFrame, checks: Sequence[Check]) -> set[tuple[str, str]]:
-    """(check id, scene id) of what Great Expectations refuses."""
-    os.environ["GX_ANALYTICS_ENABLED"] = "False"
-    with _one_at_a_time:
-        import great_expectations as gx
-
-        known: Any = gx.expectations
-
-        def expectation(check: Check) -> Any:
-            options: dict[str, Any] = {"column": check.column, "meta": {"check": check.id}}
-            match check.kind:
-                case "most":
-                    return known.ExpectColumnValuesToBeBetween(max_value=check.bound, **options)
-                case "least":
-                    return known.ExpectColumnValuesToBeBetween(min_value=check.bound, **options)
-                case "one-of":
-                    return known.ExpectColumnValuesToBeInSet(value_set=list(check.bound), **options)
-                case _:
-                    return known.ExpectColumnValuesToBeNull(**options)
-
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
-        batch = (
-            context.data_sources.add_pandas("scenes")
-            .add_dataframe_asset("scenes")
-            .add_batch_definition_whole_dataframe("all")
-            .get_batch({"dataframe": frame})
-        )
-        suite = gx.ExpectationSuite(name="gate", expectations=[expectation(check) for check in checks])
-        verdict = batch.validate(
-            suite,
-            result_format={
-                "result_format": "COMPLETE",
-                "unexpected_index_column_names": ["scene"],
-                "include_unexpected_rows": False,
-            },
-        )
-    refused: set[tuple[str, str]] = set()
-    for result in verdict.results:
-        config: Any = result.expectation_config
-        check = config.meta["check"]
-        if "unexpected_index_list" not in result.result and not result.success:
-            # It could not be judged: that must never count as passed.
-            raise SwathError(
-                "gate-broken",
-                f"the check {check!r} could not be made",
-                subject=check,
-                next_step="report it, with the recipe and the product file",
-            )
-        refused |= {(check, str(row["scene"])) for row in result.result.get("unexpected_index_list") or ()}
-    return refused

@@ -21,12 +21,16 @@ from numpy.typing import NDArray
 from rasterio.windows import Window
 
 from catalog.errors import SceneError
-from catalog.products import Product
+from catalog.products import Band, Product
 from catalog.quality import FLAGS
-from catalog.radiometry import Calibration, calibrate, conversion, offset_doubt, to_physical
+from catalog.radiometry import Calibration, calibrate, conversion, to_physical
 from catalog.scenes import Scene
+from tasks.grd import decimated_sigma0, is_ground_range
+from tasks.pixel_evidence import pixel_evidence
+from tasks.pixel_structure import equivalent_looks
 from tasks.readers.assets import OpenAsset
 from tasks.readers.flags import cloud_fraction, empty_pixels, window_flags
+from tasks.readers.http_ranges import ATTEMPTS
 from tasks.readers.plan import BandFile, QualityFile, band_files, quality_files
 from tasks.readers.window import check_bands
 
@@ -40,6 +44,8 @@ MANY_BANDS = 32
 MANY_BANDS_SIDE_PX = 128
 LATTICE = 4
 """Windows a side, for a file without overviews."""
+SPECKLE_PX = 96
+"""Side of the window at full resolution that speckle is measured in."""
 FULL_READ_PX = 1024
 """A raster no larger than this is read as it is."""
 
@@ -69,7 +75,7 @@ def measure_scenes(
     *,
     in_flight: int = 4,
     progress: Progress | None = None,
-    attempts: int = 3,
+    attempts: int = ATTEMPTS,
     pause_s: float = 0.5,
 ) -> SceneStatistics:
     """``scene_statistics`` of many scenes, in their order; a scene that fails does not stop the others."""
@@ -97,39 +103,59 @@ def measure_scenes(
 
 
 def scene_statistics(
-    scene: Scene, product: Product, archive: Archive, *, attempts: int = 3, pause_s: float = 0.5
+    scene: Scene, product: Product, archive: Archive, *, attempts: int = ATTEMPTS, pause_s: float = 0.5
 ) -> dict[str, Any]:
     """One flat row about a scene's pixels.
 
     Fractions are of the scene's raster (``nodata_fraction``, ``valid_fraction``) or of its valid pixels.
     ``p1_<band>``, ``p50_<band>`` and ``p99_<band>`` are percentiles of valid pixels in physical units, NaN
     for an empty band. ``empty_bands``, ``constant_bands``, ``duplicate_bands`` and ``implausible_bands`` name
-    the bands in question, ``offset_doubt`` says why the pixels contradict the offset; None where all is well.
+    the bands in question, None where all is well. The rest is what ``tasks.pixel_evidence`` finds: the
+    radiometric verdict, band order, stripes, speckle, histograms and a small picture.
 
     Raises
     ------
     SceneError: a file cannot be read, or the scene cannot be calibrated.
     """
     calibration = calibrate(product, scene)
-    values, flags = _decimated(scene, product, archive, attempts, pause_s)
+    values, flags, looks = decimated(scene, product, archive, attempts, pause_s)
+    return describe(scene, product, calibration, values, flags, looks)
+
+
+def describe(
+    scene: Scene,
+    product: Product,
+    calibration: Calibration,
+    values: NDArray[Any],
+    flags: NDArray[np.uint8],
+    looks: float = math.nan,
+) -> dict[str, Any]:
+    """The row of a scene whose decimated pixels are at hand: see ``scene_statistics`` and ``decimated``."""
     nothing = (flags & FLAGS["nodata"]) != 0
     row: dict[str, Any] = {
         "scene": scene.id,
         "product": product.id,
         "nodata_fraction": float(nothing.mean()),
         "valid_fraction": float(1 - nothing.mean()),
-        "cloud_fraction": cloud_fraction(product, flags),
+        "cloud_fraction": cloud_fraction(product, flags, scene),
         "saturated_fraction": _saturated(product, values, flags, nothing),
     }
     row |= _percentiles(product, values, calibration)
-    row |= _findings(product, values, row, calibration)
+    row |= _findings(product, values, row)
+    row |= pixel_evidence(product, calibration, values, flags, looks)
     return row
 
 
-def _decimated(
-    scene: Scene, product: Product, archive: Archive, attempts: int, pause_s: float
-) -> tuple[NDArray[Any], NDArray[np.uint8]]:
-    """All bands ``(band, y, x)`` and the quality flags ``(y, x)``, decimated to one common shape."""
+def decimated(
+    scene: Scene, product: Product, archive: Archive, attempts: int = ATTEMPTS, pause_s: float = 0.5
+) -> tuple[NDArray[Any], NDArray[np.uint8], float]:
+    """All bands ``(band, y, x)`` and the quality flags ``(y, x)``, decimated to one common shape; of radar
+    power also the equivalent number of looks of its first band."""
+    if is_ground_range(product):
+        sigma0, flags = decimated_sigma0(
+            scene, product, archive, _thinned, side_px=SIDE_PX, attempts=attempts, pause_s=pause_s
+        )
+        return sigma0, flags, math.nan
     bands, quality = band_files(scene, product), quality_files(scene, product)
     side = MANY_BANDS_SIDE_PX if any(len(f.asset.bands) > MANY_BANDS for f in bands) else SIDE_PX
     with ExitStack() as stack:
@@ -142,7 +168,8 @@ def _decimated(
             stack.callback(asset.close)
             opened.append((file, asset))
         shapes = list(pool.map(lambda pair: pair[1].use(lambda dataset: dataset.shape), opened))
-        shape = (min(side, *(s[0] for s in shapes)), min(side, *(s[1] for s in shapes)))
+        # That of the finest band: a small scene's coarse bands are repeated, its fine ones stay whole.
+        shape = (min(side, max(s[0] for s in shapes)), min(side, max(s[1] for s in shapes)))
         lattice = any(pool.map(lambda pair: pair[1].use(_lacks_overviews), opened))
 
         def of_bands(pair: tuple[Any, OpenAsset]) -> NDArray[Any]:
@@ -159,6 +186,9 @@ def _decimated(
 
         read = list(pool.map(of_bands, opened[: len(bands)]))
         layers = list(pool.map(of_quality, opened[len(bands) :]))
+        looks = math.nan
+        if product.radiometry.rule == "power-to-db":
+            looks = opened[0][1].use(lambda dataset: _looks(dataset, read[0][0], product.nodata))
     by_name = {
         name: stack_of[place]
         for file, stack_of in zip(bands, read, strict=True)
@@ -169,7 +199,31 @@ def _decimated(
         meaning: layer[0] for file, layer in zip(quality, layers, strict=True) for meaning in file.meanings
     }
     empty = {0.0: empty_pixels(values, product.nodata)}
-    return values, window_flags(product, empty, raw, None, (values.shape[1], values.shape[2]))
+    return values, window_flags(product, empty, raw, None, (values.shape[1], values.shape[2])), looks
+
+
+def _thinned(dataset: DatasetReader, numbers: list[int], shape: tuple[int, int]) -> NDArray[Any]:
+    """Bands of a file from its overviews; of one without, whatever pixels lie at the lattice of ``shape``."""
+    return _nearest(_whole(dataset, numbers, shape), shape)
+
+
+def _looks(dataset: DatasetReader, decimated: NDArray[Any], nodata: float | None) -> float:
+    """Equivalent number of looks in one window at full resolution, where data lie nearest to the centre.
+
+    Overviews average speckle away, so it cannot be told from them.
+    """
+    held = np.argwhere(~empty_pixels(decimated[None], nodata))
+    if not len(held):
+        return math.nan
+    centre = (np.array(decimated.shape) - 1) / 2
+    nearest = held[np.abs(held - centre).sum(axis=1).argmin()]
+    sides = [min(SPECKLE_PX, length) for length in dataset.shape]
+    top, left = (
+        int(np.clip(round((at + 0.5) / count * length - side / 2), 0, length - side))
+        for at, count, length, side in zip(nearest, decimated.shape, dataset.shape, sides, strict=True)
+    )
+    raw = dataset.read(1, window=Window(left, top, sides[1], sides[0]))
+    return equivalent_looks(np.where(empty_pixels(raw[None], nodata), np.nan, raw))
 
 
 def _lacks_overviews(dataset: DatasetReader) -> bool:
@@ -257,46 +311,42 @@ def _percentiles(product: Product, values: NDArray[Any], calibration: Calibratio
     return row
 
 
-def _findings(
-    product: Product, values: NDArray[Any], row: dict[str, Any], calibration: Calibration
-) -> dict[str, Any]:
+def _findings(product: Product, values: NDArray[Any], row: dict[str, Any]) -> dict[str, Any]:
     empty: list[str] = []
     constant: list[str] = []
     duplicate: list[str] = []
     implausible: list[str] = []
-    darkest: dict[str, float] = {}
-    below = total = 0
-    first_with: dict[bytes, str] = {}
+    first_with: dict[bytes, Band] = {}
     for place, band in enumerate(product.bands):
         valid = values[place][~empty_pixels(values[place][None], product.nodata)]
         if valid.size == 0:
             empty.append(band.name)
             continue
-        darkest[band.name] = float(np.percentile(valid, 1))
-        if calibration.offset[place] < 0 and product.radiometry.rule == "sentinel-2-offset":
-            below += int(np.sum(valid < -calibration.offset[place] / calibration.scale[place]))
-            total += valid.size
         if valid.size > 1 and valid.min() == valid.max():
             constant.append(band.name)
             continue
         digest = hashlib.sha256(values[place].tobytes()).digest()
-        twin = first_with.setdefault(digest, band.name)
-        if twin != band.name:
-            duplicate.append(f"{band.name} = {twin}")
+        twin = first_with.setdefault(digest, band)
+        if twin is not band and not _seen_by_two_detectors(band, twin):
+            duplicate.append(f"{band.name} = {twin.name}")
         low, high = PLAUSIBLE[band.quantity]
         if row[f"p1_{band.name}"] < low or row[f"p99_{band.name}"] > high:
             span = f"{row[f'p1_{band.name}']:.3g} to {row[f'p99_{band.name}']:.3g}"
             implausible.append(f"{band.name} {span}")
-    doubt = offset_doubt(calibration, darkest) if product.radiometry.rule == "sentinel-2-offset" else None
     return {
         "empty_share": len(empty) / len(product.bands),
         "empty_bands": _listed(empty),
         "constant_bands": _listed(constant),
         "duplicate_bands": _listed(duplicate),
         "implausible_bands": _listed(implausible),
-        "below_offset_share": below / total if total else math.nan,
-        "offset_doubt": doubt,
     }
+
+
+def _seen_by_two_detectors(one: Band, other: Band) -> bool:
+    """EnMAP's detectors overlap: three pairs of bands lie less than 1 nm apart and are no copies."""
+    if one.center_nm is None or other.center_nm is None:
+        return False
+    return abs(one.center_nm - other.center_nm) < 1
 
 
 def _listed(names: list[str]) -> str | None:

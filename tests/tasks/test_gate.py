@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import pickle
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from rasterio.io import MemoryFile
 
 from catalog.errors import SwathError
 from catalog.recipes import GateLimits
 from catalog.scenes import Scene
-from tasks.gate import checks_for, gate_scenes, refuse_if_too_many
-from tasks.gate_report import gate_page
+from tasks.gate import checks_for, gate_scenes, refuse_if_too_many, suite_of, wavelength_doubt
+from tasks.gate_report import MOST_EXHIBITS, gate_page
 from tasks.gate_result import GateResult
 from tasks.readers import ReadFailure
 from tasks.search import search_scenes
@@ -46,7 +51,12 @@ def statistics(name: str, **changes: Any) -> dict[str, Any]:
         "constant_bands": None,
         "duplicate_bands": None,
         "implausible_bands": None,
-        "offset_doubt": None,
+        "radiometry": "agrees",
+        "radiometry_reason": "B04: its dark end reads 0.012, as dark ground does",
+        "band_order_gain": -0.2,
+        "band_order": "B04 and B08 exchanged",
+        "stripe_strength": 0.1,
+        "striped_band": "B02",
     } | changes
 
 
@@ -73,7 +83,15 @@ def test_a_scene_about_which_nothing_is_wrong_is_accepted(scene: Scene) -> None:
         ({"duplicate_bands": "B04 = B03"}, "bands that are copies: B04 = B03"),
         ({"implausible_bands": "B11 4.2 to 6"}, "bands beyond what is physical: B11 4.2 to 6"),
         ({"empty_bands": "B05"}, "bands without data: B05"),
-        ({"offset_doubt": "B02: too dark"}, "offset contradicted by the pixels: B02: too dark"),
+        (
+            {"radiometry": "contradicts", "radiometry_reason": "B02: too dark"},
+            "radiometry by the pixels: contradicts (B02: too dark)",
+        ),
+        (
+            {"band_order_gain": 0.31},
+            "another band order fits better by 0.31 exceeds the limit of 0.15 (B04 and B08 exchanged)",
+        ),
+        ({"stripe_strength": 0.9}, "strength of stripes 0.9 exceeds the limit of 0.6 (B02)"),
     ],
 )
 def test_a_reason_says_what_was_found_and_what_is_allowed(
@@ -194,6 +212,82 @@ def test_the_report_shows_every_scene_and_check_and_needs_no_other_host(scene: S
     for check in checks_for(product, GateLimits()):
         assert check.title in page
     assert not re.search(r"https?://|<script|<link|url\(", page)
+
+
+@pytest.mark.parametrize("name", ["sentinel-2-l2a", "sentinel-1-rtc", "landsat-oli-toa", "enmap-l2a"])
+def test_what_is_expected_of_a_product_can_be_read(name: str) -> None:
+    product = built_in(name)
+    document = json.loads(json.dumps(suite_of(product, GateLimits(max_nodata_fraction=0.42))))
+    assert [suite["name"] for suite in document["suites"]] == [f"{name}.metadata", f"{name}.pixels"]
+    expectations = [one for suite in document["suites"] for one in suite["expectations"]]
+    assert {one["meta"]["check"] for one in expectations} == {c.id for c in checks_for(product, GateLimits())}
+    (nodata,) = (one for one in expectations if one["meta"]["check"] == "nodata")
+    assert nodata["type"] == "expect_column_values_to_be_between"
+    assert nodata["kwargs"]["column"] == "nodata_fraction" and nodata["kwargs"]["max_value"] == 0.42
+    assert all(one["meta"]["title"] and one["meta"]["limit"] for one in expectations)
+
+
+def test_each_product_is_asked_what_concerns_it() -> None:
+    def asked(name: str) -> set[str]:
+        return {check.id for check in checks_for(built_in(name), GateLimits())}
+
+    assert {"speckle", "filtered"} <= asked("sentinel-1-rtc") and "band_order" not in asked("sentinel-1-rtc")
+    assert {"band_order", "stripes", "sun"} <= asked("landsat-tm-sr") and "speckle" not in asked(
+        "landsat-tm-sr"
+    )
+    assert "wavelengths" in asked("enmap-l2a") and "empty_bands" not in asked("enmap-l2a")
+
+
+def test_verdicts_on_radiometry_are_told_and_only_a_contradiction_is_refused(scene: Scene) -> None:
+    verdicts = ("agrees", "contradicts", "undecidable")
+    scenes = [replace(scene, id=verdict) for verdict in verdicts]
+    rows = [statistics(verdict, radiometry=verdict) for verdict in verdicts]
+    result = gate_scenes(built_in("sentinel-2-l2a"), scenes, rows, GateLimits())
+    assert result.radiometry == {verdict: verdict for verdict in verdicts}
+    assert set(result.quarantined) == {"contradicts"}
+    page = gate_page(result)
+    assert "agrees 1, contradicts 1, undecidable 1" in page
+
+
+def test_the_report_shows_what_was_refused(scene: Scene) -> None:
+    histogram = {"low": -0.25, "high": 0.75, "counts": [0] * 30 + [900, 100] + [0] * 32}
+    picture = np.random.default_rng(0).integers(0, 255, (24, 32, 3)).astype(np.uint8)
+    shown = {"picture": picture, "histograms": {"B02": histogram}}
+    rows = [statistics("good", **shown), statistics("bad", radiometry="contradicts", **shown)]
+    result = gate_scenes(built_in("sentinel-2-l2a"), [scene, replace(scene, id="bad")], rows, GateLimits())
+    assert set(result.exhibits) == {"bad"}
+    page = gate_page(result)
+    assert page.count("<svg") == 1 and page.count("<rect") == 2 and "B02, reflectance" in page
+    (encoded,) = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    with MemoryFile(base64.b64decode(encoded)) as file, file.open() as opened:
+        assert np.array_equal(opened.read(), picture.transpose(2, 0, 1))
+    assert not re.search(r"https?://|<script|<link|url\(", page)
+
+
+def test_of_thousands_of_refused_scenes_the_first_are_shown(scene: Scene) -> None:
+    names = [f"scene-{number:03}" for number in range(MOST_EXHIBITS + 5)]
+    result = GateResult("sentinel-2-l2a", (), dict.fromkeys(names, ("cloud",)), ())
+    page = gate_page(result)
+    assert page.count('class="exhibit"') == MOST_EXHIBITS and "and 5 more" in page
+    assert all(name in page for name in names)
+
+
+@pytest.mark.parametrize(
+    ("wavelengths", "doubt"),
+    [
+        (lambda own: own, None),
+        (lambda own: own[:-1], "223 wavelengths for 224 bands"),
+        (lambda own: [value / 1000 for value in own], "none of enmap-l2a's"),
+        (lambda own: [own[1], *own[1:]], "stated at one wavelength"),
+    ],
+)
+def test_wavelengths_are_held_against_the_product(
+    wavelengths: Callable[[list[float]], list[float]], doubt: str | None, scene: Scene
+) -> None:
+    product = built_in("enmap-l2a")
+    own = [band.center_nm or 0.0 for band in product.bands]
+    found = wavelength_doubt(product, replace(scene, radiometry={"wavelengths_nm": wavelengths(own)}))
+    assert found is None if doubt is None else doubt in (found or "")
 
 
 @pytest.mark.parametrize("name", PRODUCTS)
