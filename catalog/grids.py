@@ -8,6 +8,17 @@ from dataclasses import dataclass
 Affine = tuple[float, float, float, float, float, float]
 """``(a, b, c, d, e, f)``: x = a·col + b·row + c, y = d·col + e·row + f (rasterio's order)."""
 
+WIDE_ZONES = (
+    (32, 3.0, 56.0, 6.0, 64.0),
+    (31, 6.0, 72.0, 9.0, 84.0),
+    (33, 9.0, 72.0, 12.0, 84.0),
+    (33, 18.0, 72.0, 21.0, 84.0),
+    (35, 21.0, 72.0, 24.0, 84.0),
+    (35, 30.0, 72.0, 33.0, 84.0),
+    (37, 33.0, 72.0, 36.0, 84.0),
+)
+"""(UTM zone, west, south, east, north): what a zone takes from its neighbours, degrees."""
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -61,9 +72,15 @@ def north_up(epsg: int, west: float, north: float, resolution: float, shape: tup
 
 
 def utm_epsg(longitude: float, latitude: float, *, always_north: bool = False) -> int:
-    """EPSG code of the UTM zone of a place (degrees).
+    """EPSG code of the UTM zone of a place (degrees), with the wide zones of Norway and Svalbard.
+
+    In band V (56 to 64° N) zone 32 begins at 3° E; in band X (72 to 84° N) the zones 31, 33, 35 and 37 are
+    wider and 32, 34 and 36 do not exist (DMA TM 8358.1, the grid that Sentinel-2's tiles follow).
 
     ``always_north`` gives Landsat's convention: 326xx with negative northings in the southern hemisphere.
     """
     zone = min(60, int((longitude + 180.0) // 6) + 1)
+    for wide, west, south, east, north in WIDE_ZONES:
+        if west <= longitude < east and south <= latitude < north:
+            zone = wide
     return (32600 if latitude >= 0 or always_north else 32700) + zone

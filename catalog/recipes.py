@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -40,7 +40,12 @@ class Period(_Strict):
     """Sensing dates, both inclusive."""
 
     start: date
-    end: date
+    end: date = Field(description="or `today`, for a recipe that a schedule keeps fresh")
+
+    @field_validator("end", mode="before")
+    @classmethod
+    def _may_be_today(cls, end: Any) -> Any:
+        return datetime.now(UTC).date() if end == "today" else end
 
     @model_validator(mode="after")
     def _ends_after_it_starts(self) -> Period:
@@ -57,7 +62,71 @@ class GateLimits(_Strict):
     max_cloud_fraction: float = Field(0.95, ge=0, le=1, description="of the scene's valid pixels, by its QA")
     max_saturated_fraction: float = Field(0.2, ge=0, le=1)
     min_sun_elevation_deg: float = Field(5, ge=-90, le=90)
+    max_stripe_strength: float = Field(
+        0.6, ge=0, description="lines against pixels; 1 is nothing but stripes"
+    )
+    max_band_order_gain: float = Field(0.15, ge=0, description="of correlation, by exchanging two bands")
+    min_speckle_looks: float = Field(1.5, ge=0, description="equivalent looks of radar power")
+    max_speckle_looks: float = Field(25, ge=0, description="the same; more have been filtered")
     max_refused_share: float = Field(0.5, ge=0, le=1, description="of new scenes, beyond which the run stops")
+
+
+class DateRequest(_Strict):
+    """Which dates of a place to take."""
+
+    strategy: Literal["all", "seasons", "pairs"] = "all"
+    seasons: tuple[str, ...] = Field(
+        ("03-20", "06-21", "09-22", "12-21"),
+        min_length=1,
+        description="reference dates: `MM-DD` of any year, or `YYYY-MM-DD`",
+    )
+    every_year: bool = Field(False, description="take each `MM-DD` once in every year, not once in all")
+    window_days: int = Field(30, ge=0, description="a scene is at most so far from its reference date")
+    shift_days: int = Field(0, ge=0, description="each place's references lie 0 to so many days earlier")
+    choose: Literal["least-cloud", "most-recent", "nearest"] = "least-cloud"
+    min_days_apart: int = Field(1, ge=0, description="of the two dates of a pair")
+    max_days_apart: int = Field(365, ge=0, description="of the two dates of a pair")
+    seed: int = Field(0, description="draws the shifts")
+
+    @field_validator("seasons")
+    @classmethod
+    def _are_dates(cls, seasons: tuple[str, ...]) -> tuple[str, ...]:
+        for season in seasons:
+            try:
+                date.fromisoformat(season if len(season) > 5 else f"2001-{season}")
+            except ValueError:
+                raise ValueError(
+                    f"{season!r} is no date that every year has: write MM-DD or YYYY-MM-DD"
+                ) from None
+        if len(set(seasons)) != len(seasons):
+            raise ValueError("a reference date is given twice")
+        return seasons
+
+    @model_validator(mode="after")
+    def _keys_fit_the_strategy(self) -> DateRequest:
+        for key, strategies in DATE_KEYS.items():
+            if key in self.model_fields_set and self.strategy not in strategies:
+                raise ValueError(f"`{key}` is for strategy {' or '.join(strategies)}, not {self.strategy}")
+        if self.choose == "nearest" and self.strategy == "pairs":
+            raise ValueError("`choose: nearest` is for strategy seasons: a pair has no reference date")
+        if self.choose == "nearest" and self.shift_days:
+            raise ValueError("`choose: nearest` needs the same dates at all places: no `shift_days`")
+        if self.max_days_apart < self.min_days_apart:
+            raise ValueError("`max_days_apart` is below `min_days_apart`")
+        return self
+
+
+DATE_KEYS: dict[str, tuple[str, ...]] = {
+    "seasons": ("seasons",),
+    "every_year": ("seasons",),
+    "window_days": ("seasons",),
+    "shift_days": ("seasons",),
+    "choose": ("seasons", "pairs"),
+    "min_days_apart": ("pairs",),
+    "max_days_apart": ("pairs",),
+    "seed": ("seasons",),
+}
+"""Which strategies a key is for."""
 
 
 class ProductRequest(_Strict):
@@ -67,6 +136,13 @@ class ProductRequest(_Strict):
     sample_max_nodata_fraction: float = Field(0.5, ge=0, le=1, description="of one sample's pixels")
     sample_max_cloud_fraction: float = Field(0.6, ge=0, le=1, description="of one sample's valid pixels")
     max_scenes: int | None = Field(None, gt=0, description="take at most this many, least cloud first")
+    dem: Path | None = Field(
+        None, description="GeoTIFF or VRT of heights above the ellipsoid, to place ground-range radar with"
+    )
+    max_position_error_m: float | None = Field(
+        None, ge=0, description="drop samples that may lie further off; see docs/radar.md"
+    )
+    dates: DateRequest = DateRequest()
 
 
 class SplitRule(_Strict):
@@ -92,24 +168,72 @@ class SplitRule(_Strict):
 class LocationRequest(_Strict):
     """Where samples lie."""
 
-    strategy: Literal["grid", "scenes", "points"] = "grid"
+    strategy: Literal["grid", "scenes", "points", "cities", "uniform", "stratified"] = "grid"
     size_m: float = Field(
         gt=0, description="side of a sample, metres; a multiple of the coarsest band's grid"
     )
     spacing_m: float | None = Field(None, gt=0, description="distance of neighbours; size_m unless given")
+    min_distance_m: float | None = Field(
+        None, gt=0, description="least distance of two centres, beyond that samples never overlap"
+    )
     max_count: int | None = Field(None, gt=0)
     points: Path | None = Field(None, description="GeoJSON of points, for `strategy: points`")
+    cities: int = Field(10_000, gt=0, description="how many of the most populated, for `strategy: cities`")
+    spread_m: float = Field(50_000, gt=0, description="standard deviation east and north of a city")
+    on_land: bool = Field(False, description="leave out places at sea, for `cities` and `stratified`")
+    class_raster: Path | None = Field(None, description="GeoTIFF of classes, for `strategy: stratified`")
+    class_counts: dict[int, int] = Field(
+        default_factory=dict, description="class value → places; max_count in equal parts if none"
+    )
     seed: int = 0
     split: SplitRule = SplitRule()
+
+    @model_validator(mode="after")
+    def _keys_fit_the_strategy(self) -> LocationRequest:
+        for key, strategies in LOCATION_KEYS.items():
+            if key in self.model_fields_set and self.strategy not in strategies:
+                raise ValueError(f"`{key}` is for strategy {' or '.join(strategies)}, not {self.strategy}")
+        if self.strategy == "points" and self.points is None:
+            raise ValueError("`strategy: points` needs `points`")
+        if self.strategy in ("cities", "uniform") and self.max_count is None:
+            raise ValueError(f"`strategy: {self.strategy}` needs `max_count`: how many places to draw")
+        if self.strategy == "stratified":
+            if self.class_raster is None:
+                raise ValueError("`strategy: stratified` needs `class_raster`")
+            if bool(self.class_counts) == (self.max_count is not None):
+                raise ValueError("`strategy: stratified` needs either `max_count` or `class_counts`")
+            if any(count <= 0 for count in self.class_counts.values()):
+                raise ValueError("`class_counts` must be positive")
+        return self
+
+
+LOCATION_KEYS: dict[str, tuple[str, ...]] = {
+    "spacing_m": ("grid", "scenes"),
+    "min_distance_m": ("scenes", "points", "cities", "uniform", "stratified"),
+    "points": ("points",),
+    "cities": ("cities",),
+    "spread_m": ("cities",),
+    "on_land": ("cities", "stratified"),
+    "class_raster": ("stratified",),
+    "class_counts": ("stratified",),
+}
+"""Which strategies a key is for; the others are for all."""
 
 
 class Optimiser(_Strict):
     """Optimiser and schedule of one pretraining."""
 
-    name: Literal["sgd", "adamw", "lars"] = "adamw"
+    name: Literal["sgd", "adamw", "lars", "adan"] = "adamw"
     learning_rate: float = Field(gt=0)
     weight_decay: float = Field(1e-4, ge=0)
+    final_weight_decay: float | None = Field(
+        None, ge=0, description="at the end of the run (cosine); constant if none"
+    )
     momentum: float = Field(0.9, ge=0, lt=1)
+    betas: tuple[float, float] = Field((0.9, 0.95), description="of adamw")
+    clip_norm: float | None = Field(
+        None, gt=0, description="largest norm of all gradients; unlimited if none"
+    )
     schedule: Literal["cosine", "step", "constant"] = "cosine"
     warmup_share: float = Field(0.05, ge=0, le=0.5, description="of all steps")
     milestones: tuple[float, ...] = Field((0.6, 0.8), description="shares of the run, for `step`")
@@ -176,15 +300,26 @@ class Recipe(_Strict):
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9.-]*$")
     title: str = ""
     archive: str = Field(description="name of a built-in archive, or the address of a STAC API")
+    hosts: tuple[str, ...] = Field(
+        (), description="more hosts that the archive's files may lie on; private ones must be named here"
+    )
     cube: str = Field("", description="name of the cube; the recipe's name unless given")
     area: Area
     period: Period
     products: Annotated[dict[str, ProductRequest], Field(min_length=1)]
     locations: LocationRequest
-    look_back_days: int = Field(30, ge=0, description="late-arrival window of a refresh")
+    look_back_days: int | None = Field(
+        None, ge=0, description="late-arrival window of a refresh; the whole period is searched if none"
+    )
+    whole_search_days: float = Field(
+        30, gt=0, description="with a window: age of the last whole search past which all is searched again"
+    )
     pretrain: tuple[Pretraining, ...] = ()
     evaluate: tuple[Evaluation, ...] = ()
     promotion: Promotion = Promotion()
+    verify_checksums: bool = Field(
+        False, description="fetch every file whole and compare it with its item's checksum where there is one"
+    )
     published: bool = Field(True, description="false for sandbox recipes: scores are never quoted as quality")
 
     @model_validator(mode="after")

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from catalog.errors import UsageError
-from catalog.grids import Grid, utm_epsg
+from catalog.grids import WIDE_ZONES, Grid, utm_epsg
 from catalog.products.model import Product
 from catalog.recipes import Area, LocationRequest
 from catalog.scenes import Scene
@@ -108,6 +108,9 @@ def zones_of(longitude: Numbers, latitude: Numbers) -> NDArray[np.int64]:
     import numpy as np
 
     zone = np.minimum(60, np.floor((longitude + 180.0) / 6.0) + 1)
+    for wide, west, south, east, north in WIDE_ZONES:
+        inside = (longitude >= west) & (longitude < east) & (latitude >= south) & (latitude < north)
+        zone = np.where(inside, wide, zone)
     codes: NDArray[np.int64] = (np.where(latitude >= 0, 32600, 32700) + zone).astype(np.int64)
     return codes
 
@@ -236,16 +239,16 @@ def in_area(area: Area, longitude: Numbers, latitude: Numbers) -> NDArray[np.boo
 
 
 def _zone_boxes(area: Area) -> Iterator[tuple[int, tuple[float, float, float, float]]]:
+    """Parts of the area (west, south, east, north) that may hold windows of a zone; they do not overlap."""
     west, south, east, north = area.bbox
+    strips = [(32600 + z, z * 6.0 - 186.0, 0.0, z * 6.0 - 180.0, NORTH_END) for z in range(1, 61)]
+    strips += [(32700 + z, z * 6.0 - 186.0, SOUTH_END, z * 6.0 - 180.0, 0.0) for z in range(1, 61)]
+    strips += [(32600 + z, left, bottom, right, top) for z, left, bottom, right, top in WIDE_ZONES]
     for low, high in [(west, east)] if west < east else [(west, 180.0), (-180.0, east)]:
-        for zone in range(1, 61):
-            left, right = max(low, zone * 6.0 - 186.0), min(high, zone * 6.0 - 180.0)
-            if left >= right:
-                continue
-            for base, bottom, top in ((32600, max(south, 0.0), min(north, NORTH_END)),
-                                      (32700, max(south, SOUTH_END), min(north, 0.0))):  # fmt: skip
-                if bottom < top:
-                    yield base + zone, (left, bottom, right, top)
+        for epsg, left, bottom, right, top in sorted(strips):
+            box = max(low, left), max(south, bottom), min(high, right), min(north, top)
+            if box[0] < box[2] and box[1] < box[3]:
+                yield epsg, box
 
 
 def _frame(scene: Scene, product: Product, shape: Any) -> tuple[int, float, float, float, float] | None:
