@@ -66,9 +66,14 @@ class Scene:
 
     @property
     def key(self) -> str:
-        """Versions of the same observation share it: product, platform, tile and sensing second."""
-        second = self.sensed.astimezone(UTC).strftime("%Y%m%dT%H%M%S")
-        return "|".join((self.product, self.platform, self.tile, second))
+        """Versions of the same observation share it: product, platform, tile and sensing time.
+
+        The time counts to the second; where a tile is seen once per pass, to the hour: two processings of one
+        Sentinel-2 or Landsat scene state times that differ by milliseconds.
+        """
+        once_per_pass = self.platform.startswith(("sentinel-2", "landsat-"))
+        moment = self.sensed.astimezone(UTC).strftime("%Y%m%dT%H" if once_per_pass else "%Y%m%dT%H%M%S")
+        return "|".join((self.product, self.platform, self.tile, moment))
 
     @property
     def version(self) -> tuple[tuple[int, ...], str]:

@@ -11,12 +11,16 @@ from pathlib import Path
 from catalog.archives import Archive, load_archive
 from catalog.archives.registry import read_archive
 from catalog.errors import UsageError
+from catalog.recipes import Recipe
 from catalog.settings import Settings
 from flows.progress import Progress
 
 LOCAL_ARCHIVES = Path(__file__).resolve().parent.parent / "deployments" / "archives"
 SANDBOX = "sandbox"
 SANDBOX_PORT = 8651
+SANDBOX_ALL = "sandbox-all"
+SANDBOXES = (SANDBOX, SANDBOX_ALL)
+"""Four products over the whole landscape, and every product over a small part of it."""
 
 
 def local_archive_names() -> list[str]:
@@ -30,8 +34,10 @@ def port_of(name: str) -> int:
 
 
 @contextlib.contextmanager
-def open_archive(name: str, settings: Settings, *, progress: Progress | None = None) -> Iterator[Archive]:
-    """Yield the archive called ``name``: built in, an address, the sandbox, or a described local folder.
+def open_archive(
+    recipe: Recipe, settings: Settings, *, progress: Progress | None = None
+) -> Iterator[Archive]:
+    """Yield the archive of a recipe: built in, an address, the sandbox, or a described local folder.
 
     A described folder's scenes lie below ``SWATH_SCENES``.
 
@@ -39,18 +45,19 @@ def open_archive(name: str, settings: Settings, *, progress: Progress | None = N
     ------
     UsageError: ``unknown-archive``, ``scenes-folder-missing``.
     """
-    if name != SANDBOX and name not in local_archive_names():
-        yield load_archive(name)
+    name = recipe.archive
+    if name not in SANDBOXES and name not in local_archive_names():
+        yield load_archive(name).with_hosts(recipe.hosts)
         return
     folder = local_folder(name, settings, progress=progress)
     with served(folder, port_of(name)) as url:
-        yield archive_at(folder, name, url)
+        yield archive_at(folder, name, url).with_hosts(recipe.hosts)
 
 
 def archive_at(folder: Path, name: str, url: str) -> Archive:
     """Description of a local archive that is served at ``url``."""
-    if name == SANDBOX:
-        return load_archive(SANDBOX, url=url)
+    if name in SANDBOXES:
+        return load_archive(name, url=url)
     return read_archive(folder / "archive.yaml").model_copy(update={"url": url})
 
 
@@ -59,17 +66,21 @@ def local_folder(
 ) -> Path:
     """The archive folder of the sandbox, or of a description over a folder of real scenes.
 
-    ``name`` is ``sandbox``, a built-in description, or the path of an ``archive.yaml``. Made once, kept in
-    ``SWATH_HOME/archives``, and made anew when the description or the scenes change.
+    ``name`` is ``sandbox``, ``sandbox-all``, a built-in description, or the path of an ``archive.yaml``. Made
+    once, kept in ``SWATH_HOME/archives``, and made anew when the description or the scenes change.
     """
-    if name == SANDBOX:
-        from deployments.sandbox import make_sandbox
+    if name in SANDBOXES:
+        from deployments.sandbox import EVERY_PRODUCT, make_sandbox
 
-        folder = settings.home / "archives" / SANDBOX
+        folder = settings.home / "archives" / name
+        options = EVERY_PRODUCT if name == SANDBOX_ALL else {}
         if progress is None:
-            make_sandbox(folder)
+            make_sandbox(folder, **options)
         else:
-            make_sandbox(folder, progress=lambda done, total, _: progress("simulate scenes", done, total))
+            shown = progress
+            make_sandbox(
+                folder, progress=lambda done, total, _: shown("simulate scenes", done, total), **options
+            )
         return folder
     from deployments.stac_server import prepare_folder
 

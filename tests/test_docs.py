@@ -20,6 +20,8 @@ KINDS = {
     "LedgerError",
     "EncoderError",
     "TrainingError",
+    "ReadFailure",
+    "Diagnosis",
 }
 
 

@@ -125,10 +125,10 @@ class Ledger:
         plan: digest of the locations and dates that were asked for; of another one they are pending again
         why:  scene id → why it had nothing to give; such a scene stays accepted
         """
-        reached = (State.ACCEPTED, State.CUBED)
+        own = _table.c.own_state
         statement = (
             update(_table)
-            .where(PRIMARY, _table.c.own_state.in_(reached))
+            .where(PRIMARY, or_(own == State.ACCEPTED, own == State.CUBED))
             .values(plan=plan, passed_over=bindparam("p_why"))
         )
         with write(self.engine, lock=f"ledger:{cube}") as connection:

@@ -40,11 +40,17 @@ def list_all(json: Json = False) -> None:
 
 @app.command("show")
 def show(name: Name, snapshot: Snapshot = None, json: Json = False) -> None:
-    """One cube: samples, scenes, places and dates per product."""
+    """One cube: samples, scenes, places and dates per product, and what its licences allow."""
     from catalog.cubes import open_cube
+    from catalog.licences import snapshot_licences
 
     cube = open_cube(name)
-    document: dict[str, Any] = {"cube": name, "snapshot": snapshot or cube.snapshot(), "products": {}}
+    document: dict[str, Any] = {
+        "cube": name,
+        "snapshot": snapshot or cube.snapshot(),
+        "products": {},
+        **snapshot_licences(cube, snapshot),
+    }
     for product in cube.products(snapshot):
         columns = cube.columns(product, snapshot)
         document["products"][product] = {
@@ -66,6 +72,8 @@ def show(name: Name, snapshot: Snapshot = None, json: Json = False) -> None:
             for p, v in document["products"].items()
         ),
     )
+    for licence in document["licences"]:
+        typer.echo(f"licence: {licence['licence']}  {licence['attribution']}")
 
 
 @app.command("history")

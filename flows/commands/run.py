@@ -49,8 +49,8 @@ def run(
             say(line)
 
 
-def call_flow(flow: str, recipe: str, overrides: list[str]) -> dict[str, Any]:
-    """Run one flow with Prefect's server around it and return its summary.
+def call_flow(flow: str, recipe: str, overrides: list[str], **more: Any) -> dict[str, Any]:
+    """Run one flow with Prefect's server around it and return its summary; ``more`` are its own parameters.
 
     The recipe is read before anything is started, so that a wrong key costs no wait.
     """
@@ -64,5 +64,6 @@ def call_flow(flow: str, recipe: str, overrides: list[str]) -> dict[str, Any]:
     check_recipe(recipe, overrides)
     with prefect_server(settings):
         module = import_module(FLOWS[flow])
-        result: dict[str, Any] = getattr(module, flow.replace("-", "_"))(recipe=recipe, overrides=overrides)
+        function = getattr(module, flow.replace("-", "_"))
+        result: dict[str, Any] = function(recipe=recipe, overrides=overrides, **more)
     return result

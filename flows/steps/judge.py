@@ -182,6 +182,7 @@ def register(session: Session, judgement: Judgement) -> dict[str, Any]:
             identity=candidate.plan.identity,
             vitality=judgement.vitality,
             evaluations=judgement.results,
+            label_sets=[session.label_set(task.label_set) for task in candidate.evaluations],
             training=(training.manifest.get("result") or {}) if training else {},
             started_from=candidate.ancestors[0] if candidate.ancestors else None,
             catalog=session.catalog,

@@ -9,9 +9,11 @@ import tests.benchmarks as package
 
 
 def main() -> None:
-    for module in sorted(info.name for info in pkgutil.iter_modules(package.__path__)):
-        if module not in ("__main__", "table"):
-            importlib.import_module(f"tests.benchmarks.{module}").main([])
+    names = sorted(info.name for info in pkgutil.iter_modules(package.__path__))
+    for name in names:
+        benchmark = importlib.import_module(f"tests.benchmarks.{name}") if name != "__main__" else None
+        if hasattr(benchmark, "main"):
+            benchmark.main([])
 
 
 if __name__ == "__main__":

@@ -14,6 +14,10 @@ def upgrade() -> None:
     op.add_column("scenes", sa.Column("item_digest", sa.String(), nullable=True))
     op.add_column("scenes", sa.Column("plan", sa.String(), nullable=True))
     op.add_column("scenes", sa.Column("passed_over", sa.String(), nullable=True))
+    # Keys of scenes whose tile is seen once per pass count to the hour from now on.
+    for platform in ("sentinel-2", "landsat-"):
+        shorten = "UPDATE scenes SET key = substr(key, 1, length(key) - 4) WHERE key LIKE :pattern"
+        op.execute(sa.text(shorten).bindparams(pattern=f"%|{platform}%"))
     op.create_table(
         "searches",
         sa.Column("cube", sa.String(), nullable=False),

@@ -568,8 +568,8 @@ def test_a_cubed_scene_is_looked_at_again_when_the_plan_changes(ledger: Ledger) 
 
 
 def test_a_scene_that_is_not_accepted_is_in_no_plan(ledger: Ledger) -> None:
-    ledger.upsert([scene("a")], "c")
-    ledger.planned(["a"], "plan", why={"a": "why"}, **HERE)
+    ledger.upsert([scene("a"), scene("b", 1)], "c")
+    ledger.planned(["a", "b"], "plan", why={"a": "why"}, **HERE)
     assert ledger.row("a").passed_over is None
     assert ledger.pending("c", PRODUCT, "another") == []
 
