@@ -39,8 +39,10 @@ def main() -> None:
 
 def serve(options: argparse.Namespace) -> None:
     import uvicorn
+    from starlette.middleware import Middleware
 
     from deployments.stac_server.api import make_app
+    from deployments.stac_server.faults import Faults, with_transport
     from deployments.stac_server.folder import ArchiveFolder
 
     listening = _listening_socket(options)
@@ -50,8 +52,9 @@ def serve(options: argparse.Namespace) -> None:
         title=options.title,
         description=f"STAC API over {archive.folder.name}",
         asset=archive.asset,
+        middleware=[Middleware(Faults)],
     )
-    config = uvicorn.Config(app, log_level="info", timeout_graceful_shutdown=int(GRACE_S))
+    config = uvicorn.Config(with_transport(app), log_level="info", timeout_graceful_shutdown=int(GRACE_S))
     server = uvicorn.Server(config)
     if options.parent is not None:
         threading.Thread(target=_follow_parent, args=(server, options.parent), daemon=True).start()

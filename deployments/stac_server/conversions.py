@@ -8,6 +8,7 @@ refused.
 from __future__ import annotations
 
 import re
+import shutil
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
@@ -168,6 +169,10 @@ def jp2_to_geotiff(source: Path, options: dict[str, Any], folder: Path) -> Itera
     yield Converted(path, {}, f"{source.name} decoded from JPEG 2000, values unchanged")
 
 
+LARGEST_GROWTH = 1000
+"""How many times larger than packed a member may be; DEFLATE reaches 1032, on nothing but zeros."""
+
+
 class ZipOptions(_Options):
     """Of ``unpack-zip``."""
 
@@ -177,17 +182,30 @@ class ZipOptions(_Options):
 
 @conversion("unpack-zip")
 def unpack_zip(source: Path, options: dict[str, Any], folder: Path) -> Iterator[Converted]:
-    """GeoTIFFs inside a zip file → the same files, byte for byte."""
+    """GeoTIFFs inside a zip file → the same files, byte for byte.
+
+    Members lie side by side in one folder, wherever their names lead; one that would take another's place, or
+    that grows a thousandfold (a zip bomb), is refused.
+    """
     pattern = re.compile(_options(ZipOptions, options).members)
     target = folder / source.stem
     target.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
     with zipfile.ZipFile(source) as packed:
-        for name in sorted(packed.namelist()):
+        for member in sorted(packed.infolist(), key=lambda member: member.filename):
+            name = member.filename
             match = pattern.fullmatch(name)
-            if match is None:
+            if match is None or member.is_dir():
                 continue
-            path = target / PurePosixPath(name).name
-            path.write_bytes(packed.read(name))
+            plain = PurePosixPath(name.replace("\\", "/")).name
+            if plain in ("", ".", "..") or plain in taken:
+                raise _unusable(source, f"its member {name!r} has no file name of its own")
+            if member.file_size > LARGEST_GROWTH * max(member.compress_size, 2**20):
+                raise _unusable(source, f"its member {name!r} grows to {member.file_size} bytes")
+            taken.add(plain)
+            path = target / plain
+            with packed.open(member) as packed_file, path.open("wb") as sink:
+                shutil.copyfileobj(packed_file, sink, 2**20)
             groups = {key: value for key, value in match.groupdict().items() if value is not None}
             yield Converted(path, groups, f"{name} out of {source.name}, bytes unchanged")
 

@@ -13,6 +13,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 PATH = "/_requests"
+UNCOUNTED = ("/_mgmt/", "/_faults")
 KINDS = ("search", "asset", "asset_head", "asset_missing", "api")
 
 
@@ -31,7 +32,7 @@ class RequestLog:
         self.recent: deque[list[Any]] = deque(maxlen=keep)
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith("/_mgmt/"):
+        if scope["type"] != "http" or scope["path"].startswith(UNCOUNTED):
             await self.app(scope, receive, send)
             return
         if scope["path"] == PATH:

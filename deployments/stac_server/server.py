@@ -11,13 +11,14 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from catalog.errors import ArchiveError, UsageError
+from deployments.stac_server.faults import Fault
 
 START_LIMIT_S = 60.0
 STOP_LIMIT_S = 5.0
@@ -41,6 +42,15 @@ class ArchiveServer:
     def reset_requests(self) -> None:
         """Start the counts anew."""
         _ask(self.url, "DELETE", "/_requests")
+
+    def set_faults(self, faults: Sequence[Fault]) -> None:
+        """What goes wrong from now on, instead of what did before; nothing for an empty list."""
+        _ask(self.url, "PUT", "/_faults", body=json.dumps([fault.to_dict() for fault in faults]).encode())
+
+    def faults(self) -> list[dict[str, Any]]:
+        """The faults with how many requests fitted (``seen``) and were spoiled (``applied``)."""
+        answer: list[dict[str, Any]] = json.loads(_ask(self.url, "GET", "/_faults"))
+        return answer
 
 
 @contextmanager
@@ -155,18 +165,18 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
             process.wait()
 
 
-def _ask(url: str, method: str, path: str, timeout: float = 10) -> bytes:
+def _ask(url: str, method: str, path: str, timeout: float = 10, body: bytes | None = None) -> bytes:
     """One request straight to the server; proxies named in the environment are not for it."""
     host, _, port = url.removeprefix("http://").partition(":")
     connection = http.client.HTTPConnection(host, int(port), timeout=timeout)
     try:
-        connection.request(method, path)
+        connection.request(method, path, body)
         answer = connection.getresponse()
-        body = answer.read()
+        content = answer.read()
     except http.client.HTTPException as error:
         raise ConnectionError(str(error)) from error
     finally:
         connection.close()
     if answer.status >= 400:
         raise ConnectionError(f"{method} {path}: {answer.status}")
-    return body
+    return content

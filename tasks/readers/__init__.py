@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol
@@ -27,6 +28,8 @@ class WindowRequest:
     location: str
     grids: Mapping[float, Grid]
     """Ground sampling in metres → target grid: each native resolution of the product, and its QA layer's."""
+    terrain: str | None = None
+    """Elevation model on this machine, for products whose scenes have no grid of their own."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class WindowPixels:
     quality_gsd_m: float
     resampled: bool
     """Whether any band had to be interpolated; False means every pixel is a copy of the file's."""
+    position_error_m: float = math.nan
+    """Estimated horizontal error where the reader placed the scene itself; NaN by the product's grid."""
 
 
 class Reader(Protocol):
@@ -64,6 +69,10 @@ class Reader(Protocol):
         SceneError: the files are not what the product says (bands, data type, nodata value).
         """
         ...
+
+
+MAY_PASS = frozenset({"asset-unreachable", "asset-changed", "signing-failed"})
+"""Codes of failures that say nothing about the scene itself."""
 
 
 class ReadFailure(SceneError):
@@ -95,6 +104,11 @@ class ReadFailure(SceneError):
         self.status = status
         self.attempts = attempts
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether the cause lies outside the scene and may be gone the next time: network, server, token."""
+        return self.code in MAY_PASS
+
     def __reduce__(self) -> tuple[object, ...]:
         return (_rebuild, (dict(self.__dict__),))
 
@@ -103,8 +117,12 @@ def _rebuild(values: dict[str, Any]) -> ReadFailure:
     return ReadFailure(values.pop("code"), values.pop("message"), **values)
 
 
-def load_reader(name: str = "direct") -> Reader:
+def load_reader(name: str = "direct", *, verify_checksums: bool = False) -> Reader:
     """A reader by name.
+
+    Parameters
+    ----------
+    verify_checksums: fetch each file whole, and compare it with its item's checksum where there is one
 
     Raises
     ------
@@ -119,7 +137,7 @@ def load_reader(name: str = "direct") -> Reader:
         )
     from tasks.readers.direct import DirectReader
 
-    return DirectReader()
+    return DirectReader(verify_checksums=verify_checksums)
 
 
 READERS = ("direct",)

@@ -1,25 +1,34 @@
-"""One file of a scene over HTTP: opened once, read by several threads, retried, failures explained."""
+"""One file of a scene over HTTP: opened once, read by several threads, failures explained."""
 
 from __future__ import annotations
 
 import itertools
 import re
 import threading
-import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
-import httpx
 import rasterio
 from rasterio.errors import RasterioError
 
-from catalog.errors import SceneError
+from catalog.errors import ArchiveError, SceneError
 from catalog.grids import Grid
 from catalog.scenes import SceneAsset
 from tasks.readers import ReadFailure
-from tasks.signing import can_sign_again, redact, sign_href, unsigned
+from tasks.readers.checksums import download_checked
+from tasks.readers.http_ranges import (
+    ATTEMPTS,
+    PAUSE_S,
+    Diagnosis,
+    Fetched,
+    FetchFailed,
+    corrupt,
+    fetch_range,
+    refuse_foreign,
+)
+from tasks.readers.remote_file import Handle, RemoteFile
+from tasks.signing import redact, unsigned
 
 if TYPE_CHECKING:
     from rasterio.io import DatasetReader
@@ -31,44 +40,35 @@ GDAL_OPTIONS: dict[str, Any] = {
     "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR",
     "GDAL_PAM_ENABLED": "NO",
     "GDAL_GEOREF_SOURCES": "INTERNAL",
-    # A server that stumbles is asked again with growing pauses (429, 5xx); one that hangs is given up.
+    # Large enough that no tile is decoded twice, in bytes: rasterio takes it for bytes, GDAL for megabytes.
+    "GDAL_CACHEMAX": 256 * 2**20,
+    # Other threads of GDAL's would not know where the bytes come from; the parallelism is ours.
+    "GDAL_NUM_THREADS": 1,
+    # For s3 only, where GDAL itself asks: it retries, but knows no Retry-After.
     "GDAL_HTTP_MAX_RETRY": 4,
     "GDAL_HTTP_RETRY_DELAY": 0.5,
     "GDAL_HTTP_CONNECTTIMEOUT": 10,
     "GDAL_HTTP_TIMEOUT": 120,
     "GDAL_HTTP_LOW_SPEED_TIME": 30,
     "GDAL_HTTP_LOW_SPEED_LIMIT": 1000,
-    "GDAL_HTTP_MULTIPLEX": "YES",
-    # The header of a COG in one request; caches large enough that no tile is fetched twice. Both in bytes:
-    # rasterio takes GDAL_CACHEMAX for bytes where GDAL itself would read megabytes.
     "GDAL_INGESTED_BYTES_AT_OPEN": 32768,
     "CPL_VSIL_CURL_CACHE_SIZE": 128 * 2**20,
-    "GDAL_CACHEMAX": 256 * 2**20,
-    "GDAL_NUM_THREADS": 1,
 }
-"""What GDAL is told before it touches the network; the parallelism is ours, not its."""
+"""What GDAL is told before it opens a file."""
 
-_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_PERMANENT = {400, 401, 403, 404, 410}
+OPENINGS = 2
+"""A file that came whole and cannot be decoded is fetched anew once: it may have been exchanged meanwhile."""
+
+_MAY_BE_MENDED = {"asset-changed", "asset-corrupt"}
+
 _opening = itertools.count(1)
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What went wrong with a file, as far as it can be told from outside."""
-
-    code: str
-    message: str
-    next_step: str
-    status: int | None = None
 
 
 class OpenAsset:
     """A file of a scene while the scene is being read.
 
-    Threads borrow handles; GDAL shares the file's header among them, so that it is fetched once. The handles
-    of one ``OpenAsset`` share a name that no other uses: GDAL keeps what it knows of an address for the life
-    of the process, its failures too, and a long-lived worker would never see that a file has changed.
+    Threads borrow handles, which share the file's bytes, so that its header is fetched once. Nothing is
+    remembered beyond the scene: a long-lived worker must see that a file has changed.
     """
 
     def __init__(
@@ -78,9 +78,10 @@ class OpenAsset:
         band: str,
         archive: Archive,
         *,
-        attempts: int = 3,
-        pause_s: float = 0.5,
+        attempts: int = ATTEMPTS,
+        pause_s: float = PAUSE_S,
         gdal_options: dict[str, Any] | None = None,
+        verify: bool = False,
     ) -> None:
         self.asset = asset
         self._scene_id = scene_id
@@ -88,13 +89,14 @@ class OpenAsset:
         self._archive = archive
         self._attempts = attempts
         self._pause_s = pause_s
-        self._options = {**GDAL_OPTIONS, **(gdal_options or {}), **access_options(archive)}
+        self._verify = verify
+        self._options = {**GDAL_OPTIONS, **(gdal_options or {}), **access_options(archive, asset.href)}
         self._lock = threading.Lock()
-        self._idle: list[tuple[int, DatasetReader]] = []
+        self._idle: list[tuple[int, Handle | _S3Handle]] = []
         self._generation = 0
-        self._signed_again = False
-        self._name = ""
-        self._signed = ""
+        self._file: RemoteFile | None = None
+        self._checked = False
+        self._closed = False
         self._grid: Grid | None = None
 
     def use[T](self, work: Callable[[DatasetReader], T]) -> T:
@@ -104,20 +106,25 @@ class OpenAsset:
         ------
         ReadFailure: it did not pass.
         """
-        for attempt in itertools.count(1):
+        for opening in range(1, OPENINGS + 1):
             generation = self._generation
             try:
                 with rasterio.Env(**self._options):
                     generation, handle = self._borrow()
                     try:
-                        result = work(handle)
+                        result = handle.use(work)
                     except BaseException:
                         handle.close()
                         raise
                     self._give_back(generation, handle)
                     return result
+            except FetchFailed as failed:
+                last = opening == OPENINGS or failed.diagnosis.code not in _MAY_BE_MENDED
+                self._open_anew_or_raise(failed.diagnosis, failed.attempts, generation, last=last)
+            except ArchiveError as error:  # of the token service
+                self._raise(Diagnosis(error.code, redact(error.message), error.next_step), 1)
             except RasterioError as error:
-                self._recover_or_raise(error, attempt, generation)
+                self._open_anew_or_raise(self._diagnose(error), opening, generation, last=opening == OPENINGS)
         raise AssertionError("unreachable")
 
     def grid(self) -> Grid | None:
@@ -127,51 +134,84 @@ class OpenAsset:
         return self._grid
 
     def close(self) -> None:
-        """Close every idle handle."""
+        """Close every handle; those in use, when they are given back."""
         with self._lock:
+            self._closed = True
             idle, self._idle = self._idle, []
+            self._file = None
         for _, handle in idle:
             handle.close()
 
-    def _borrow(self) -> tuple[int, DatasetReader]:
+    def _borrow(self) -> tuple[int, Handle | _S3Handle]:
         with self._lock:
             while self._idle:
                 generation, handle = self._idle.pop()
                 if generation == self._generation:
                     return generation, handle
                 handle.close()
-            # Under the lock, so that the first thread fetches the header and the others find it cached.
-            if not self._name:
-                self._signed = sign_href(self.asset.href, self._archive, fresh=self._signed_again)
-                self._name = gdal_name(self._signed, next(_opening), self._archive, self._scene_id)
-            driver = "JP2OpenJPEG" if urlsplit(self._signed).path.lower().endswith(".jp2") else "GTiff"
-            return self._generation, rasterio.open(self._name, sharing=False, driver=driver)
+            # Under the lock, so that the first thread fetches the header and the others find it.
+            return self._generation, self._open()
 
-    def _give_back(self, generation: int, handle: DatasetReader) -> None:
+    def _open(self) -> Handle | _S3Handle:
+        parts = urlsplit(self.asset.href)
+        driver = "JP2OpenJPEG" if parts.path.lower().endswith(".jp2") else "GTiff"
+        try:
+            refuse_foreign(self.asset.href, self._archive)
+        except SceneError as error:
+            raise SceneError(
+                error.code, error.message, subject=self._scene_id, next_step=error.next_step
+            ) from None
+        if parts.scheme == "s3":
+            return _S3Handle(f"/vsis3/{parts.netloc}{parts.path}", driver)
+        if self._file is None:
+            self._file = RemoteFile(self._source())
+        handle = Handle(self._file, parts.path.rsplit("/", 1)[-1], driver)
+        if driver == "GTiff" and not self._checked:
+            size = self._file.size
+            try:
+                handle.use(lambda dataset: require_whole(dataset, size))
+            except BaseException:
+                handle.close()
+                raise
+            self._checked = True
+        return handle
+
+    def _source(self) -> Callable[[int, int], Fetched]:
+        if self._verify and self.asset.checksum:
+            return download_checked(self._fetch, self.asset)
+        return self._fetch
+
+    def _fetch(self, first: int, last: int) -> Fetched:
+        return fetch_range(
+            self.asset.href, self._archive, first, last, attempts=self._attempts, pause_s=self._pause_s
+        )
+
+    def _give_back(self, generation: int, handle: Handle | _S3Handle) -> None:
         with self._lock:
-            if generation == self._generation:
+            if generation == self._generation and not self._closed:
                 self._idle.append((generation, handle))
                 return
         handle.close()
 
-    def _recover_or_raise(self, error: RasterioError, attempt: int, generation: int) -> None:
-        diagnosis = diagnose(error, self._signed)
-        stale = diagnosis.status == 403 and can_sign_again(self._archive)
+    def _open_anew_or_raise(
+        self, diagnosis: Diagnosis, attempts: int, generation: int, *, last: bool
+    ) -> None:
+        if last:
+            self._raise(diagnosis, attempts)
         with self._lock:
-            if generation != self._generation:
-                return  # another thread has opened the file anew since
-            if stale and not self._signed_again:
-                self._signed_again = True
-            elif diagnosis.status in _PERMANENT or attempt >= self._attempts:
-                self._raise(diagnosis, attempt)
-            self._generation += 1
-            self._name = ""
-        if not stale:
-            time.sleep(self._pause_s * 2 ** (attempt - 1))
+            if generation == self._generation:  # else another thread has opened the file anew since
+                self._generation += 1
+                self._file = None
+                self._checked = False
 
-    def _raise(self, diagnosis: Diagnosis, attempt: int) -> NoReturn:
+    def _diagnose(self, error: RasterioError) -> Diagnosis:
+        if urlsplit(self.asset.href).scheme == "s3":
+            return of_gdal(error)
+        return corrupt(redact(_innermost(error)))
+
+    def _raise(self, diagnosis: Diagnosis, attempts: int) -> NoReturn:
         href = unsigned(self.asset.href)
-        again = f" after {attempt} attempts" if attempt > 1 else ""
+        again = f" after {attempts} attempts" if attempts > 1 else ""
         raise ReadFailure(
             diagnosis.code,
             f"{self._band}: {diagnosis.message}{again} ({href})",
@@ -180,40 +220,33 @@ class OpenAsset:
             band=self._band,
             href=href,
             status=diagnosis.status,
-            attempts=attempt,
-        )
+            attempts=attempts,
+        ) from None
 
 
-def gdal_name(signed: str, opening: int, archive: Archive, scene_id: str) -> str:
-    """GDAL's name of an address. The fragment is never sent; it keeps one opening's cache from another's.
+class _S3Handle:
+    """A file in object storage, which GDAL signs and fetches itself."""
 
-    Raises
-    ------
-    SceneError: ``href-not-allowed``. An href is input from outside: ``file:``, ``/vsi…`` or XML could name
-        files of this machine, and another host is not the archive that was chosen.
-    """
-    parts = urlsplit(signed)
-    if parts.scheme in {"http", "https", "s3"} and archive.may_hold(parts.hostname or ""):
-        if parts.scheme == "s3":
-            return f"/vsis3/{parts.netloc}{parts.path}"
-        return f"/vsicurl/{signed}#{opening}"
-    raise SceneError(
-        "href-not-allowed",
-        f"{redact(signed)[:200]!r} is no http, https or s3 address on a host of {archive.name}",
-        subject=scene_id,
-        next_step="correct `hosts` in the archive file, or serve the folder with `swath archive serve`",
-    )
+    def __init__(self, name: str, driver: str) -> None:
+        # The fragment keeps one opening's cache from another's: GDAL remembers for the life of the process.
+        self._dataset: DatasetReader = rasterio.open(f"{name}#{next(_opening)}", sharing=False, driver=driver)
+
+    def use[T](self, work: Callable[[DatasetReader], T]) -> T:
+        return work(self._dataset)
+
+    def close(self) -> None:
+        self._dataset.close()
 
 
-def access_options(archive: Archive) -> dict[str, Any]:
-    """GDAL options that an archive's way of access needs beyond the signed address."""
+def access_options(archive: Archive, href: str) -> dict[str, Any]:
+    """GDAL options that an archive's way of access needs for a file in object storage."""
     options: dict[str, Any] = {}
-    if archive.access == "anonymous":
+    parts = urlsplit(href)
+    pays = parts.scheme == "s3" and parts.netloc in archive.requester_pays
+    if archive.access == "anonymous" and not pays:
         options["AWS_NO_SIGN_REQUEST"] = "YES"
-    if archive.access == "requester-pays":
+    if archive.access == "requester-pays" or pays:
         options["AWS_REQUEST_PAYER"] = "requester"
-    if archive.access == "login":
-        options["GDAL_HTTP_NETRC"] = "YES"
     if archive.s3_endpoint:
         options["AWS_S3_ENDPOINT"] = archive.s3_endpoint
         options["AWS_VIRTUAL_HOSTING"] = "FALSE"
@@ -231,74 +264,52 @@ def grid_of(dataset: DatasetReader) -> Grid | None:
     return Grid(int(epsg), (a, b, c, d, e, f), (dataset.height, dataset.width))
 
 
-def diagnose(error: BaseException, signed: str) -> Diagnosis:
-    """Say what a failed read means; asks the server once more where GDAL does not tell."""
-    chain: list[str] = []
-    link: BaseException | None = error
-    while link is not None:
-        chain.append(str(link))
-        link = link.__cause__
-    text = " ".join(chain)
+def require_whole(dataset: DatasetReader, size: int) -> None:
+    """Refuse a TIFF that ends before its last tile: the windows at hand may happen to lie before the cut.
+
+    Raises
+    ------
+    FetchFailed: ``asset-corrupt``.
+    """
+    height, width = dataset.block_shapes[0]
+    place = f"{(dataset.width - 1) // width}_{(dataset.height - 1) // height}"
+    for band in {1, dataset.count}:
+        start = dataset.get_tag_item(f"BLOCK_OFFSET_{place}", "TIFF", bidx=band)
+        length = dataset.get_tag_item(f"BLOCK_SIZE_{place}", "TIFF", bidx=band)
+        if start and length and int(start) + int(length) > size:
+            raise FetchFailed(
+                corrupt(f"it has {size} bytes, and its last tile ends at {int(start) + int(length)}")
+            )
+
+
+def of_gdal(error: BaseException) -> Diagnosis:
+    """What GDAL's words about a file in object storage mean."""
+    text = _innermost(error)
     status = re.search(r"HTTP (?:response code|error code)\s*:?\s*(\d{3})", text)
-    if status:
-        return _of_status(int(status[1]))
-    if re.search(r"CURL error|[Cc]ould not connect|timed? ?out|resolve host", text):
-        return _unreachable(redact(chain[-1]))
-    if signed.startswith(("http://", "https://")):
-        return _probe(signed, redact(chain[-1]))
-    return _corrupt(redact(chain[-1]))
-
-
-def _probe(signed: str, detail: str) -> Diagnosis:
-    try:
-        answer = httpx.get(signed, headers={"Range": "bytes=0-15"}, timeout=10, follow_redirects=True)
-    except httpx.HTTPError as error:
-        return _unreachable(redact(str(error)))
-    if answer.status_code >= 400:
-        return _of_status(answer.status_code)
-    if not answer.content.startswith(_TIFF_MAGIC) and not urlsplit(signed).path.lower().endswith(".jp2"):
-        kind = answer.headers.get("content-type", "unknown content").split(";")[0]
+    if status and int(status[1]) in {404, 410}:
         return Diagnosis(
-            "asset-not-a-tiff",
-            f"the server answered with {kind} instead of a GeoTIFF",
-            "a login may be missing; open the address in a browser",
-            answer.status_code,
+            "asset-not-found", f"HTTP {status[1]}, no such file", "report it to the archive", int(status[1])
         )
-    return _corrupt(detail, answer.status_code)
-
-
-def _of_status(status: int) -> Diagnosis:
-    if status in {404, 410}:
-        return Diagnosis(
-            "asset-not-found", f"HTTP {status}, no such file", "report it to the archive", status
-        )
-    if status in {401, 403}:
+    if (status and int(status[1]) in {401, 403}) or "AccessDenied" in text or "InvalidCredentials" in text:
         return Diagnosis(
             "asset-forbidden",
-            f"HTTP {status}, the server refuses to give it",
-            "check the archive's `access` and your account there",
-            status,
+            "the bucket refuses to give it",
+            "check the archive's `access` and the AWS_* variables",
+            int(status[1]) if status else 403,
         )
-    return Diagnosis(
-        "asset-unreachable",
-        f"HTTP {status}, the server does not give it now",
-        "run again later; `swath scenes replay` takes the scene up again",
-        status,
-    )
+    if status or re.search(r"CURL error|[Cc]ould not connect|timed? ?out|resolve host", text):
+        return Diagnosis(
+            "asset-unreachable",
+            f"the bucket cannot be reached: {redact(text)}",
+            "check the network; `swath scenes replay` takes the scene up again",
+            int(status[1]) if status else None,
+        )
+    if re.search(r"NoSuchKey|NoSuchBucket|does not exist", text):
+        return Diagnosis("asset-not-found", "no such file in the bucket", "report it to the archive", 404)
+    return corrupt(redact(text))
 
 
-def _unreachable(detail: str) -> Diagnosis:
-    return Diagnosis(
-        "asset-unreachable",
-        f"the server cannot be reached: {detail}",
-        "check the network; `swath scenes replay` takes the scene up again",
-    )
-
-
-def _corrupt(detail: str, status: int | None = None) -> Diagnosis:
-    return Diagnosis(
-        "asset-corrupt",
-        f"the file is truncated or damaged: {detail}",
-        "report it to the archive; `swath scenes replay` takes the scene up again once it is mended",
-        status,
-    )
+def _innermost(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error)

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 from catalog.grids import Grid
 from catalog.products import Product
 from catalog.scenes import Scene, SceneAsset
+from tasks.grd import is_ground_range, read_ground_range
 from tasks.readers import WindowPixels, WindowRequest
 from tasks.readers.assets import OpenAsset
 from tasks.readers.flags import empty_pixels, window_flags
+from tasks.readers.http_ranges import ATTEMPTS, PAUSE_S
 from tasks.readers.plan import (
     BandFile,
     QualityFile,
@@ -45,16 +47,20 @@ Part = tuple[NDArray[Any], NDArray[np.bool_], bool]
 
 @dataclass(frozen=True)
 class DirectReader:
-    """Reads through GDAL's ``/vsicurl/`` with many ranges in flight."""
+    """Reads with many ranges in flight; GDAL decodes what ``remote_file`` fetched."""
 
     name: str = "direct"
     threads: int = 16
     """Requests in flight per scene; they wait for the network most of the time."""
     memory_bytes: int = 256 * 2**20
     """Raw pixels held at a time, beyond which a scene's windows are read in several batches."""
-    attempts: int = 3
-    pause_s: float = 0.5
+    attempts: int = ATTEMPTS
+    """Tries of one request."""
+    pause_s: float = PAUSE_S
+    """Before the second try; doubled each time."""
     gdal_options: Mapping[str, Any] | None = None
+    verify_checksums: bool = False
+    """Fetch every file whole and compare it with its item's checksum, where there is one."""
 
     def read(
         self, scene: Scene, product: Product, windows: Sequence[WindowRequest], archive: Archive
@@ -75,14 +81,21 @@ class DirectReader:
                     attempts=self.attempts,
                     pause_s=self.pause_s,
                     gdal_options=dict(self.gdal_options or {}),
+                    verify=self.verify_checksums,
                 )
                 stack.callback(file.close)
                 return file
 
+            measured = [(file, opened(file.asset, file.label)) for file in bands]
+            if is_ground_range(product):
+                yield from read_ground_range(
+                    scene, product, windows, archive, measured, pool, self.memory_bytes
+                )
+                return
             job = _SceneJob(
                 scene,
                 product,
-                [(file, opened(file.asset, file.label)) for file in bands],
+                measured,
                 [(file, opened(file.asset, file.asset.key)) for file in quality],
                 self.threads,
             )

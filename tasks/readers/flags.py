@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from catalog.products import Product
 from catalog.quality import CLOUDY, FLAGS, quality_flags
+from catalog.scenes import Scene
+from tasks.readers.plan import quality_files
 
 
 def empty_pixels(values: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:
@@ -76,16 +78,19 @@ def nodata_fraction(flags: NDArray[np.uint8]) -> float:
     return float(np.mean((flags & FLAGS["nodata"]) != 0))
 
 
-def cloud_fraction(product: Product, flags: NDArray[np.uint8]) -> float:
-    """Share of the valid pixels under cloud, shadow or cirrus; NaN where no QA layer tells."""
-    if not tells_cloud(product):
+def cloud_fraction(product: Product, flags: NDArray[np.uint8], scene: Scene | None = None) -> float:
+    """Share of the valid pixels under cloud, shadow or cirrus; NaN where no QA layer tells.
+
+    ``scene`` is asked whether it has the layer, where its product can do without.
+    """
+    if not tells_cloud(product, scene):
         return float("nan")
     valid = (flags & FLAGS["nodata"]) == 0
     return float(np.mean((flags[valid] & CLOUDY) != 0)) if valid.any() else 0.0
 
 
-def tells_cloud(product: Product) -> bool:
-    """Whether a product's QA layer knows cloud."""
-    if product.qa is None:
+def tells_cloud(product: Product, scene: Scene | None = None) -> bool:
+    """Whether a product's QA layer knows cloud, and the scene has one."""
+    if product.qa is None or (scene is not None and not quality_files(scene, product)):
         return False
     return bool({"cloud", "shadow", "cirrus"} & {*product.qa.meanings, *product.qa.flags})

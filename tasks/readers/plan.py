@@ -80,7 +80,8 @@ def band_files(scene: Scene, product: Product) -> list[BandFile]:
 
 
 def quality_files(scene: Scene, product: Product) -> list[QualityFile]:
-    """The files of a scene's QA layer; none where the product has no such layer.
+    """The files of a scene's QA layer; none where the product has no such layer, or the scene lacks one that
+    its product can do without.
 
     Raises
     ------
@@ -99,6 +100,8 @@ def quality_files(scene: Scene, product: Product) -> list[QualityFile]:
     found: list[QualityFile] = []
     for keys, meanings in wanted.items():
         asset = next((by_key[key] for key in keys if key in by_key), None)
+        if asset is None and layer.optional:
+            continue  # cloud is unknown then, and that is no reason to refuse the scene
         if asset is None:
             raise SceneError(
                 "qa-missing",

@@ -35,7 +35,7 @@ from tests.tasks.scene_files import (
 )
 
 PRODUCTS = ("sentinel-2-l2a", "sentinel-1-rtc", "landsat-oli-sr", "enmap-l2a")
-QUICK = DirectReader(pause_s=0.01, gdal_options={"GDAL_HTTP_MAX_RETRY": 2, "GDAL_HTTP_RETRY_DELAY": 0.02})
+QUICK = DirectReader(pause_s=0.01)
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_each_file_is_opened_once(name: str, files: dict[str, SceneFiles], serve
         for j in range(0, 8, 2)
     ]
     list(QUICK.read(files[name].scene, product, windows, archive_at(server.url)))
-    opened = [request.path for request in server.requests if request.method == "HEAD"]
+    opened = [request.path for request in server.requests if request.range and request.range[0] == 0]
     assert sorted(opened) == sorted({request.path for request in server.requests})
     assert len(opened) == len(files[name].scene.assets)
     sizes = sum(asset.size_bytes or 0 for asset in files[name].scene.assets.values())
@@ -232,7 +232,9 @@ def test_resampling_does_not_blend_nodata_into_its_neighbours(
 
 
 def test_a_file_located_by_ground_control_points_is_warped(server: RangeServer) -> None:
-    product = built_in("sentinel-1-grd")
+    product = built_in("sentinel-1-grd").model_copy(
+        update={"dtype": "uint16", "nodata": 0.0, "metadata_assets": ()}
+    )
     source = write_scene(server.folder, server.url, product, "grd")
     for key in ("vv", "vh"):
         path = server.folder / "grd" / f"{key}.tif"
@@ -272,12 +274,12 @@ def test_a_truncated_file_fails_the_scene_and_names_the_file(server: RangeServer
     error = caught.value
     assert (error.code, error.subject, error.band) == ("asset-corrupt", "cut", "B03")
     assert error.href == f"{server.url}/cut/B03.tif"
-    assert error.attempts == 3
+    assert error.attempts >= 1 and not error.may_pass
 
 
 @pytest.mark.parametrize(
     ("status", "code", "attempts"),
-    [(404, "asset-not-found", 1), (403, "asset-forbidden", 1), (503, "asset-unreachable", 3)],
+    [(404, "asset-not-found", 1), (403, "asset-forbidden", 1), (503, "asset-unreachable", 5)],
 )
 @pytest.mark.parametrize("moment", ["at opening", "while reading", "while resampling"])
 def test_an_http_error_is_never_nodata(
@@ -295,11 +297,8 @@ def test_an_http_error_is_never_nodata(
     with pytest.raises(ReadFailure) as caught:
         read_one(files[product.id], product, window, server.url)
     error = caught.value
-    if moment == "at opening":
-        assert (error.code, error.status, error.attempts) == (code, status, attempts)
-    else:
-        # What is asked once more then answers well: all that can be said is that the bytes did not come.
-        assert error.code in {code, "asset-corrupt"}
+    assert (error.code, error.status, error.attempts) == (code, status, attempts)
+    assert error.may_pass == (status == 503)
     assert error.band == "VH"
     assert "vh.tif" in error.href
 
