@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from models.spectral_augment import SpectralChanges, grey
+
 _KEPT_SHARE = 0.5
 """An interpolated pixel is valid where at least this share of its weight came from valid ones."""
 _ASPECT = (3 / 4, 4 / 3)
@@ -40,13 +42,19 @@ class Augmentation:
     """Share of samples that are blurred, with a deviation of 0.1 to 2 px."""
     intensity_share: float = 0.8
     """Share of samples whose brightness and contrast change."""
+    grey: float = 0.0
+    """Share of samples whose bands all become their mean."""
+    spectral: SpectralChanges | None = None
+    """Changes along the spectral axis, after all others."""
+    shift_px: int | None = None
+    """Largest distance of the window from the sample's centre, where it is not scaled; any if None."""
 
     def __call__(self, x: Tensor, valid: Tensor, *, fill: float = 0.0) -> tuple[Tensor, Tensor]:
         """One view of ``x (batch, band, y, x)`` with ``valid (batch, 1 or band, y, x)``; uses torch's RNG."""
         if self.crop_scale is not None:
             x, valid = resized_crop(x, valid, self.size_px, self.crop_scale)
         else:
-            x, valid = random_window(x, valid, self.size_px)
+            x, valid = random_window(x, valid, self.size_px, self.shift_px)
         if self.flips:
             x, valid = random_flip(x, valid, -1)
             x, valid = random_flip(x, valid, -2)
@@ -54,8 +62,12 @@ class Augmentation:
             x, valid = random_quarter_turn(x, valid)
         if self.brightness or self.contrast:
             x = change_intensity(x, valid, self.brightness, self.contrast, self.intensity_share)
+        if self.grey:
+            x = grey(x, valid, self.grey)
         if self.blur:
             x, valid = blurred(x, valid, self.blur)
+        if self.spectral is not None:
+            x = self.spectral(x, valid)
         return torch.where(valid, x, fill), valid
 
 
@@ -65,7 +77,11 @@ def resized_crop(x: Tensor, valid: Tensor, size_px: int, scale: tuple[float, flo
     One ``grid_sample`` for the whole batch. kornia's gives the same crops but takes 23 ms instead of 2.4
     for 64 x 13 x 48 x 48 values on two cores, a sixth of a ResNet-18 step.
     """
-    batch = len(x)
+    return crop_at(x, valid, random_crops(len(x), scale), size_px)
+
+
+def random_crops(batch: int, scale: tuple[float, float]) -> Tensor:
+    """Where crops lie: affine maps ``(batch, 2, 3)`` from a crop's coordinates (-1 … 1) to its sample's."""
     area = torch.empty(batch).uniform_(*scale)
     aspect = torch.empty(batch).uniform_(*map(math.log, _ASPECT)).exp()
     width = (area * aspect).sqrt().clamp(max=1.0)
@@ -73,21 +89,40 @@ def resized_crop(x: Tensor, valid: Tensor, size_px: int, scale: tuple[float, flo
     right = (torch.rand(batch) * 2 - 1) * (1 - width)
     down = (torch.rand(batch) * 2 - 1) * (1 - height)
     zero = torch.zeros(batch)
-    theta = torch.stack([width, zero, right, zero, height, down], 1).view(batch, 2, 3).to(x)
+    return torch.stack([width, zero, right, zero, height, down], 1).view(batch, 2, 3)
+
+
+def crop_at(x: Tensor, valid: Tensor, theta: Tensor, size_px: int) -> tuple[Tensor, Tensor]:
+    """The crops that ``theta (batch, 2, 3)`` describes, ``size_px`` wide, bilinear."""
     stacked = _stack(x, valid)
-    grid = F.affine_grid(theta, [batch, stacked.shape[1], size_px, size_px], align_corners=False)
+    shape = [len(x), stacked.shape[1], size_px, size_px]
+    grid = F.affine_grid(theta.to(stacked), shape, align_corners=False)
     sampled = F.grid_sample(stacked, grid, padding_mode="border", align_corners=False)
     return _unstack(sampled, x.shape[1])
 
 
-def random_window(x: Tensor, valid: Tensor, size_px: int) -> tuple[Tensor, Tensor]:
-    """A window of ``size_px``, one for the whole batch, copied pixel by pixel."""
+def random_window(
+    x: Tensor, valid: Tensor, size_px: int, shift_px: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """A window of ``size_px``, one for the whole batch, copied pixel by pixel.
+
+    With ``shift_px`` it lies at most so many pixels from the centre, along each axis: two such windows show
+    the same ground shifted by up to twice as much, as in HSI-PAWS (Pande et al. 2023, arXiv 2306.10955).
+    """
     spare_y, spare_x = x.shape[-2] - size_px, x.shape[-1] - size_px
     if spare_y < 0 or spare_x < 0:
         raise ValueError(f"a view of {size_px} px does not fit into {tuple(x.shape[-2:])} px without scaling")
-    top, left = int(torch.randint(spare_y + 1, ())), int(torch.randint(spare_x + 1, ()))
+    top, left = (_start(spare, shift_px) for spare in (spare_y, spare_x))
     window = (..., slice(top, top + size_px), slice(left, left + size_px))
     return x[window], valid[window]
+
+
+def _start(spare_px: int, shift_px: int | None) -> int:
+    if shift_px is None:
+        return int(torch.randint(spare_px + 1, ()))
+    centre = spare_px // 2
+    first, last = max(0, centre - shift_px), min(spare_px, centre + shift_px)
+    return int(torch.randint(first, last + 1, ()))
 
 
 def random_flip(x: Tensor, valid: Tensor, axis: int) -> tuple[Tensor, Tensor]:

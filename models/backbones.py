@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import timm
 import torch
 import torch.nn.functional as F
 from timm.models.resnet import ResNet
+from timm.models.swin_transformer import SwinTransformer
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from catalog.errors import TrainingError
-from models.spectral import ADAPTER_CHANNELS, SpectralAdapter, replace_stem, require_enough_bands
-
-SPECTRAL_ADAPTER = "spectral-adapter"
+from models.spectral import replace_stem
+from models.spectral_front_ends import describe_front_end, make_front_end, on_other_bands
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,8 @@ class Encoder(nn.Module):
     """A timm backbone, with a front-end where there is one, on normalised pixels.
 
     Where pixels are invalid the input must hold a fill that does not depend on them. A Vision Transformer
-    lets no token attend to one without any valid pixel. The embedding is the mean over feature cells,
+    lets no token attend to one without any valid pixel; a ResNet and a Swin Transformer, whose cells merge
+    with their neighbours from layer to layer, see the fill. The embedding is the mean over feature cells,
     weighted by the valid share of the ground they lie on; zero where nothing is valid.
     """
 
@@ -56,10 +57,9 @@ class Encoder(nn.Module):
                 subject=architecture.name,
                 next_step="correct backbone and backbone_options; timm.list_models() names what exists",
             ) from error
-        self.front_end: SpectralAdapter | None = None
+        self.front_end: nn.Module | None = None
         if architecture.front_end is not None:
-            require_enough_bands(architecture.bands, subject=architecture.name)
-            self.front_end = SpectralAdapter()
+            self.front_end = make_front_end(architecture.front_end, subject=architecture.name)
             if isinstance(self.backbone, ResNet):
                 replace_stem(self.backbone)
         self.feature_dim = int(self.backbone.num_features)  # type: ignore[arg-type]
@@ -70,6 +70,76 @@ class Encoder(nn.Module):
         if isinstance(self.backbone, VisionTransformer):
             return int(self.backbone.patch_embed.patch_size[0])
         return None
+
+    @property
+    def whole_px(self) -> int:
+        """Sides that are multiples of this need no padding: a token's side, 1 for convolutional backbones."""
+        if isinstance(self.backbone, SwinTransformer):
+            embedding: Any = self.backbone.patch_embed
+            return int(embedding.patch_size[0])
+        return self.patch_px or 1
+
+    @property
+    def stride_px(self) -> int:
+        """Side of a feature cell in pixels."""
+        if self.patch_px is not None:
+            return self.patch_px
+        stride = int(self.backbone.feature_info[-1]["reduction"])  # type: ignore[index]
+        # Behind a front-end a ResNet has no stem and no max-pool, but a first stage of stride 2.
+        return stride // 2 if self.front_end is not None and isinstance(self.backbone, ResNet) else stride
+
+    @property
+    def stem_channels(self) -> int:
+        """Channels of what ``stem`` gives."""
+        if self.architecture.front_end is not None and isinstance(self.backbone, ResNet):
+            return int(self.architecture.front_end["channels"])
+        return int(self.backbone.feature_info[0]["num_chs"])  # type: ignore[index]
+
+    def stem(self, x: Tensor) -> Tensor:
+        """Cells ``(batch, c, h, w)`` that a ResNet's stages, or a Swin's, start from."""
+        x = self.to_backbone(x)
+        if isinstance(self.backbone, SwinTransformer):
+            patch = self.whole_px
+            down, right = -x.shape[-2] % patch, -x.shape[-1] % patch
+            cells: Tensor = self.backbone.patch_embed(F.pad(x, (0, right, 0, down)))
+            return cells.movedim(3, 1)
+        net = self._resnet
+        cells = net.maxpool(net.act1(net.bn1(net.conv1(x))))
+        return cells
+
+    def after_stem(self, cells: Tensor) -> Tensor:
+        """Features ``(batch, d, h, w)`` of what ``stem`` gave, changed or not."""
+        if isinstance(self.backbone, SwinTransformer):
+            features: Tensor = self.backbone.layers(cells.movedim(1, 3))
+            swin: Any = self.backbone
+            features = swin.norm(features)
+            return features.movedim(3, 1)
+        net = self._resnet
+        features = net.layer4(net.layer3(net.layer2(net.layer1(cells))))
+        return features
+
+    @property
+    def _resnet(self) -> Any:
+        if not isinstance(self.backbone, ResNet):
+            raise TrainingError(
+                "wrong-backbone",
+                f"{self.architecture.name} has no stem and stages that could be told apart",
+                subject=self.architecture.name,
+                next_step="choose a resnet… or swin_… backbone",
+            )
+        return self.backbone
+
+    def on_bands(self, wavelengths_nm: Sequence[float | None]) -> Encoder:
+        """A copy with the same weights for another band grid, of any number of bands.
+
+        Needs a front-end that is told wavelengths; ``x`` is then ``(batch, len(wavelengths_nm), y, x)``.
+        """
+        front_end = on_other_bands(
+            self.architecture.front_end, wavelengths_nm, subject=self.architecture.name
+        )
+        other = Encoder(replace(self.architecture, bands=len(wavelengths_nm), front_end=front_end))
+        other.load_state_dict(self.state_dict(), strict=True)
+        return other.to(next(self.parameters()).device).train(self.training)
 
     def to_backbone(self, x: Tensor) -> Tensor:
         """What the backbone sees: ``x`` itself, or the front-end's ``(batch, 128, y, x)``."""
@@ -82,19 +152,21 @@ class Encoder(nn.Module):
         Returns ``(batch, d, h, w)`` and ``(batch, 1, h, w)`` in 0…1.
         """
         height, width = x.shape[-2:]
-        patch = self.patch_px
-        if patch is None:
+        if not isinstance(self.backbone, VisionTransformer | SwinTransformer):
             features = self.backbone.forward_features(self.to_backbone(x))  # type: ignore[operator]
             share = valid_share(valid, features.shape[-2:], like=features)
             return features, share
-        rows, columns = -(-height // patch), -(-width // patch)
+        stride = self.stride_px
+        rows, columns = -(-height // stride), -(-width // stride)
         share = valid_share(
-            _padded(valid, rows * patch, columns * patch, x), (rows, columns), like=x, batch=x.shape[0]
+            _padded(valid, rows * stride, columns * stride, x), (rows, columns), like=x, batch=x.shape[0]
         )
-        prefix = int(self.backbone.num_prefix_tokens)  # type: ignore[arg-type]
+        if isinstance(self.backbone, SwinTransformer):
+            return self.after_stem(self.stem(x)), share
+        prefix = int(self.backbone.num_prefix_tokens)
         attention = None if valid is None else attention_mask(share.flatten(1) > 0, prefix)
-        tokens = self.backbone.forward_features(self.to_backbone(x), attn_mask=attention)  # type: ignore[operator]
-        features = tokens[:, prefix:].transpose(1, 2).unflatten(2, (rows, columns))
+        tokens: Tensor = self.backbone.forward_features(self.to_backbone(x), attn_mask=attention)
+        features = tokens[:, prefix:].transpose(1, 2).reshape(x.shape[0], -1, rows, columns)
         return features, share
 
     def forward(self, x: Tensor, valid: Tensor | None = None) -> Tensor:
@@ -129,27 +201,22 @@ def attention_mask(believed: Tensor, prefix: int) -> Tensor:
 
 
 def describe_architecture(
-    name: str, options: Mapping[str, Any], *, bands: int, input_size_px: int
+    name: str,
+    options: Mapping[str, Any],
+    *,
+    bands: int,
+    input_size_px: int,
+    wavelengths_nm: Sequence[float | None] | None = None,
 ) -> Architecture:
     """The architecture a recipe asks for: ``backbone``, ``backbone_options``, bands and input size.
 
-    ``options`` are arguments of the timm model, and ``front_end: spectral-adapter``.
+    ``options`` are arguments of the timm model, and ``front_end: spectral-adapter``, ``wavelength-adapter``
+    or ``spectral-tokens``; the last two need ``wavelengths_nm``, one per band.
     """
     args: dict[str, Any] = dict(options)
     kind = args.pop("front_end", None)
-    if kind not in (None, SPECTRAL_ADAPTER):
-        raise TrainingError(
-            "unknown-front-end",
-            f"there is no front-end {kind!r}",
-            subject=name,
-            next_step=f"leave it out, or use {SPECTRAL_ADAPTER}",
-        )
-    front_end = None
-    channels = bands
-    if kind is not None:
-        require_enough_bands(bands, subject=name)
-        front_end = {"kind": kind, "bands": bands, "channels": ADAPTER_CHANNELS}
-        channels = ADAPTER_CHANNELS
+    front_end = None if kind is None else describe_front_end(kind, bands, wavelengths_nm, subject=name)
+    channels = bands if front_end is None else front_end["channels"]
     defaults: dict[str, Any] = {"num_classes": 0, "in_chans": channels, "global_pool": "avg"}
     if name.startswith(("vit_", "deit_")):
         # Normalise tokens before pooling, so that timm's own forward gives our embedding of a full input;
@@ -160,6 +227,8 @@ def describe_architecture(
             "dynamic_img_size": True,
             "dynamic_img_pad": True,
         }
+    elif name.startswith("swin_"):
+        defaults |= {"img_size": input_size_px, "strict_img_size": False}
     return Architecture(name=name, args=defaults | args, bands=bands, front_end=front_end)
 
 

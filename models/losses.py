@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from models.across_processes import gathered, mean_where
 
 
 def info_nce(
@@ -14,13 +15,14 @@ def info_nce(
     negatives: Tensor,
     temperature: float,
     same_place: Tensor | None = None,
+    seen: Tensor | None = None,
 ) -> Tensor:
     """InfoNCE with one positive per query and negatives from a queue (van den Oord 2018; He et al. 2020).
 
     ``queries`` and ``keys (batch, d)`` are L2-normalised here, ``negatives (queue, d)`` already are.
     ``same_place (batch, queue)``: negatives to leave out because they show the query's own place; a
-    small archive comes round to the same place before its key has left the queue. Computed in float32 at
-    least, also under autocast.
+    small archive comes round to the same place before its key has left the queue. ``seen (batch,)``: queries
+    that count. Computed in float32 at least, also under autocast.
     """
     with torch.autocast(queries.device.type, enabled=False):
         precision = torch.promote_types(queries.dtype, torch.float32)
@@ -31,11 +33,18 @@ def info_nce(
         if same_place is not None:
             negative = negative.masked_fill(same_place, float("-inf"))
         logits = torch.cat([positive, negative], 1) / temperature
-        return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device))
+        first = torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+        return mean_where(F.cross_entropy(logits, first, reduction="none"), seen)
+
+
+EMPTY = -1
+"""Place of a key that is still the random one a queue begins with."""
+NOWHERE = -2
+"""Place of a sample without a valid pixel: its key is no negative of anybody."""
 
 
 class KeyQueue(nn.Module):
-    """The last keys of all devices, oldest replaced first, each with its place.
+    """The last keys of all devices, oldest replaced first, each with its place; ``NOWHERE`` is no place.
 
     Our own and not lightly's memory bank, because that cannot tell which keys show the query's own place.
     """
@@ -47,28 +56,19 @@ class KeyQueue(nn.Module):
     def __init__(self, size: int, dim: int) -> None:
         super().__init__()
         self.register_buffer("keys", F.normalize(torch.randn(size, dim), dim=1))
-        self.register_buffer("places", torch.full((size,), -1, dtype=torch.long))
+        self.register_buffer("places", torch.full((size,), EMPTY, dtype=torch.long))
         self.register_buffer("pointer", torch.zeros((), dtype=torch.long))
 
     @torch.no_grad()
     def push(self, keys: Tensor, places: Tensor) -> None:
         """Add L2-normalised ``keys (batch, d)`` and ``places (batch,)``, of all devices in rank order."""
-        keys, places = gathered(keys.detach().float()), gathered(places)
+        keys, places = gathered(keys.detach().to(self.keys.dtype)), gathered(places)
         size = len(self.keys)
         keys, places = keys[-size:], places[-size:]
         at = (self.pointer + torch.arange(len(keys), device=keys.device)) % size
         self.keys[at] = keys
         self.places[at] = places
         self.pointer.copy_((self.pointer + len(keys)) % size)
-
-
-def gathered(values: Tensor) -> Tensor:
-    """``values`` of every process, in rank order; ``values`` itself in a single process. No gradient."""
-    if not (dist.is_available() and dist.is_initialized()) or dist.get_world_size() == 1:
-        return values
-    parts = [torch.empty_like(values) for _ in range(dist.get_world_size())]
-    dist.all_gather(parts, values.contiguous())
-    return torch.cat(parts)
 
 
 def token_targets(tokens: Tensor, valid: Tensor, *, normalise: bool) -> Tensor:
@@ -92,11 +92,10 @@ def masked_error(predicted: Tensor, target: Tensor, valid: Tensor, masked: Tenso
     """Mean squared error over the tokens that were masked, each over its valid values only.
 
     ``predicted``, ``target`` and ``valid (batch, token, value)``; ``masked (batch, token)``. Tokens without a
-    valid value do not count. Zero where nothing counts.
+    valid value do not count. Zero where nothing counts. All tokens of all processes count alike.
     """
     weight = valid.to(predicted.dtype)
     count = weight.sum(-1)
     squared = torch.where(valid, predicted - target, 0.0).square().sum(-1)
     error = squared / count.clamp(min=1)
-    counted = (masked & (count > 0)).to(predicted.dtype)
-    return (error * counted).sum() / counted.sum().clamp(min=1)
+    return mean_where(error.flatten(), (masked & (count > 0)).flatten())

@@ -21,7 +21,12 @@ def make_optimiser(module: nn.Module, request: Optimiser) -> torch.optim.Optimiz
     if request.name == "sgd":
         return torch.optim.SGD(groups, lr=request.learning_rate, momentum=request.momentum)
     if request.name == "adamw":
-        return torch.optim.AdamW(groups, lr=request.learning_rate, betas=(0.9, 0.95))
+        return torch.optim.AdamW(groups, lr=request.learning_rate, betas=request.betas)
+    if request.name == "adan":
+        from timm.optim.adan import Adan
+
+        adan: torch.optim.Optimizer = Adan(groups, lr=request.learning_rate)
+        return adan
     from lightly.utils.lars import LARS
 
     lars: torch.optim.Optimizer = LARS(groups, lr=request.learning_rate, momentum=request.momentum)
@@ -32,9 +37,24 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, o
     """Trainable parameters in two groups: with weight decay, and those of one dimension without."""
     trainable = [parameter for parameter in module.parameters() if parameter.requires_grad]
     return [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": weight_decay, "decays": True},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0, "decays": False},
     ]
+
+
+def weight_decay_at(request: Optimiser, step: int, steps: int) -> float:
+    """Weight decay at step ``step``, 0 … steps - 1: constant, or a cosine to ``final_weight_decay``."""
+    if request.final_weight_decay is None:
+        return request.weight_decay
+    end = request.final_weight_decay
+    return end - (end - request.weight_decay) * cosine(step / max(1, steps))
+
+
+def set_weight_decay(optimiser: torch.optim.Optimizer, weight_decay: float) -> None:
+    """Give ``weight_decay`` to those groups of ``parameter_groups`` that decay."""
+    for group in optimiser.param_groups:
+        if group["decays"]:
+            group["weight_decay"] = weight_decay
 
 
 def make_schedule(request: Optimiser, steps: int) -> Callable[[int], float]:

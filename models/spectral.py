@@ -10,6 +10,7 @@ from timm.models.resnet import ResNet
 from torch import Tensor, nn
 
 from catalog.errors import TrainingError
+from models.wavelengths import resampling, wavelength_code
 
 ADAPTER_CHANNELS = 128
 MIN_BANDS = 75
@@ -43,6 +44,52 @@ class SpectralAdapter(nn.Sequential):
         for layer in self:
             folded = layer(folded)
         return folded.squeeze(2)
+
+
+class WavelengthAdapter(SpectralAdapter):
+    """The adapter, told which wavelengths it sees; ours, no published counterpart.
+
+    Spectra on another band grid are first carried to the grid the weights were trained on (``reference_nm``)
+    by wavelength; where that has no counterpart stands zero, the mean of a normalised band. After the first
+    convolution each spectral position is then scaled and shifted by a learned function of its wavelength,
+    which starts as no change at all: on its own grid an untrained one equals the unconditioned adapter bit
+    for bit, and so does one whose ``modulation`` is zero.
+    """
+
+    resampling: Tensor | None
+    code: Tensor
+
+    def __init__(self, wavelengths_nm: Sequence[float], reference_nm: Sequence[float]) -> None:
+        super().__init__()
+        same = tuple(wavelengths_nm) == tuple(reference_nm)
+        self.register_buffer(
+            "resampling", None if same else resampling(wavelengths_nm, reference_nm), persistent=False
+        )
+        code = wavelength_code(_window_centres(reference_nm))
+        self.register_buffer("code", code, persistent=False)
+        self.modulation = nn.Linear(code.shape[1], 2 * _LAYERS[0][1])
+        nn.init.zeros_(self.modulation.weight)
+        nn.init.zeros_(self.modulation.bias)
+
+    def forward(self, spectra: Tensor) -> Tensor:
+        """``(batch, band, y, x)`` → ``(batch, 128, y, x)``."""
+        if self.resampling is not None:
+            spectra = torch.einsum("rb,nbyx->nryx", self.resampling.to(spectra.dtype), spectra)
+        folded = self[0](spectra.unsqueeze(1))
+        scale, shift = self.modulation(self.code).T[None, :, :, None, None].chunk(2, dim=1)
+        folded = folded * (1 + scale) + shift
+        for at in range(1, 3 * len(_LAYERS) + 1):
+            folded = self[at](folded)
+        channels: Tensor = folded.squeeze(2)
+        return channels
+
+
+def _window_centres(reference_nm: Sequence[float]) -> list[float]:
+    """Mean wavelength under the first convolution's kernel at each of its positions."""
+    _, _, kernel, stride = _LAYERS[0]
+    starts = [at * stride - 1 for at in range(adapter_lengths(len(reference_nm))[0])]
+    windows = [reference_nm[max(0, start) : start + kernel] for start in starts]
+    return [sum(window) / len(window) for window in windows]
 
 
 def adapter_lengths(bands: int) -> tuple[int, ...]:

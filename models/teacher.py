@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 
 import torch
+from timm.layers.drop import DropPath
 from torch import nn
 
 from models.optim import cosine
@@ -16,6 +17,16 @@ def make_teacher[M: nn.Module](student: M) -> M:
     for parameter in teacher.parameters():
         parameter.requires_grad_(False)
     require_separate(student, teacher)
+    return teacher
+
+
+def without_dropout[M: nn.Module](teacher: M) -> M:
+    """Switch off dropout and stochastic depth in place; batch norm stays as it is."""
+    for module in teacher.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = 0.0
+        elif isinstance(module, DropPath):
+            module.drop_prob = 0.0
     return teacher
 
 

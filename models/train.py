@@ -103,6 +103,7 @@ def train(spec: TrainingSpec) -> int:
         request.backbone_options,
         bands=len(choice.names),
         input_size_px=request.input_size_px,
+        wavelengths_nm=[band.center_nm for band in choice.bands],
     )
     torch.manual_seed(request.seed)
     encoder = Encoder(architecture)
@@ -123,7 +124,7 @@ def train(spec: TrainingSpec) -> int:
     method = factory.build(
         MethodContext(encoder, len(choice.names), request.input_size_px, request.steps), options
     )
-    plan = BatchPlan(pool, request.batch_size, factory.views, request.seed, chunk_rows=chunk_rows)
+    plan = BatchPlan(pool, request.batch_size, factory.samples(options), request.seed, chunk_rows=chunk_rows)
 
     def open_stream(start: int, rank: int, world: int) -> BatchStream:
         return BatchStream(plan, reader, start=start, rank=rank, world=world, threads=spec.read_threads)

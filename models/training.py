@@ -22,7 +22,7 @@ from catalog.recipes import Pretraining
 from models.collapse import collapse_signs
 from models.methods.method import Method, View
 from models.normalisation import Normalisation
-from models.optim import make_optimiser, make_schedule
+from models.optim import make_optimiser, make_schedule, set_weight_decay, weight_decay_at
 from models.physical_pixels import BandChoice, one_mask, physical_pixels
 from models.sample_batches import BatchStream, RawBatch
 
@@ -78,15 +78,19 @@ class Pretrainer(lightning.LightningModule):
                 raw, self.choice, mask_cloud=self.request.mask_cloud, device=self.device
             )
             valid = one_mask(valid)
-            x = self.normalisation.apply(values, valid)
-            made.append(View(*self.method.augmentation(x, valid, fill=self.normalisation.fill)))
-        return tuple(made)
+            made.append(View(self.normalisation.apply(values, valid), valid))
+        return self.method.views(tuple(made), fill=self.normalisation.fill)
 
     def training_step(self, batch: RawBatch, batch_idx: int) -> Tensor:
         torch.manual_seed(step_seed(self.request.seed, batch.index, self.global_rank))
         made = self.method.loss(self.views(batch), batch.places.to(self.device))
         self.embedding = made.embedding
         return made.loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        step = self.trainer.global_step
+        set_weight_decay(optimizer, weight_decay_at(self.request.optimiser, step, self.request.steps))
+        self.method.before_optimiser_step(step + 1)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -210,6 +214,7 @@ def make_trainer(request: Pretraining, folder: Path, keeper: RunKeeper) -> light
         max_steps=request.steps,
         max_epochs=-1,
         accumulate_grad_batches=request.accumulate,
+        gradient_clip_val=request.optimiser.clip_norm,
         # Synchronised batch norm exists on GPUs only.
         sync_batchnorm=on_gpu and request.devices > 1,
         callbacks=[keeper],

@@ -1,4 +1,4 @@
-"""Skeleton: two views and a momentum teacher."""
+"""Skeletons: two views, with a momentum teacher and without."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from models.backbones import Encoder
-from models.methods.method import Method, MethodLoss, View
+from models.losses import NOWHERE
+from models.methods.method import MethodLoss, View
 from models.teacher import follow, make_teacher, momentum_at
+from models.view_pairs import PairMethod
 
 
 class Projected(nn.Module):
@@ -26,7 +28,7 @@ class Projected(nn.Module):
         return embedding, self.head(embedding)
 
 
-class TwoViewsWithTeacher(Method, ABC):
+class TwoViewsWithTeacher(PairMethod, ABC):
     """The student sees one view, its moving average the other; ``compare`` says what should agree.
 
     Subclasses give ``compare``; what else they need (a predictor, a queue) they add to the module.
@@ -54,28 +56,65 @@ class TwoViewsWithTeacher(Method, ABC):
         return self.student.encoder
 
     @abstractmethod
-    def compare(self, student: Tensor, teacher: Tensor, places: Tensor) -> Tensor:
-        """Loss between projections ``(batch, p)`` of two views; the teacher's has no gradient."""
+    def compare(self, student: Tensor, teacher: Tensor, places: Tensor, seen: Tensor) -> Tensor:
+        """Loss between projections ``(batch, p)`` of two views; the teacher's has no gradient.
+
+        ``seen (batch,)``: samples with a valid pixel in both views; the others should not count.
+        """
 
     def after_loss(self, teacher: Tensor, places: Tensor) -> None:
-        """Called with the teacher's projections once the loss has used them."""
+        """Called with the teacher's projections once the loss has used them; place ``NOWHERE``: not seen."""
 
     def loss(self, views: tuple[View, ...], places: Tensor) -> MethodLoss:
         first, second = views
+        seen = seen_in_all(views)
         embedding, projected = self.student(first)
         with torch.no_grad():
             _, target = self.teacher(second)
-        loss = self.compare(projected, target, places)
+        loss = self.compare(projected, target, places, seen)
         targets = target
         if self.symmetric:
             _, projected = self.student(second)
             with torch.no_grad():
                 _, target = self.teacher(first)
-            loss = (loss + self.compare(projected, target, places)) / 2
-            targets, places = torch.cat([targets, target]), torch.cat([places, places])
-        self.after_loss(targets, places)
+            loss = (loss + self.compare(projected, target, places, seen)) / 2
+            targets = torch.cat([targets, target])
+        known = torch.where(seen, places, NOWHERE)
+        self.after_loss(targets, torch.cat([known, known]) if self.symmetric else known)
         return MethodLoss(loss, embedding.detach())
 
     def after_optimiser_step(self, step: int) -> None:
         momentum = momentum_at(step, self.steps, self.momentum, self.final_momentum)
         follow(self.student, self.teacher, momentum)
+
+
+class TwoViewsWithoutTeacher(PairMethod, ABC):
+    """One network sees both views, each in a pass of its own; ``compare`` says how they should relate.
+
+    Batch statistics are those of one view: two dates have different ones.
+    """
+
+    def __init__(self, encoder: Encoder, head: nn.Module) -> None:
+        super().__init__()
+        self.student = Projected(encoder, head)
+
+    @property
+    def encoder(self) -> Encoder:  # type: ignore[override]
+        return self.student.encoder
+
+    @abstractmethod
+    def compare(self, first: Tensor, second: Tensor, places: Tensor, seen: Tensor) -> Tensor:
+        """Loss between projections ``(batch, p)`` of two views, both with gradient.
+
+        ``seen (batch,)``: samples with a valid pixel in both views; the others should not count.
+        """
+
+    def loss(self, views: tuple[View, ...], places: Tensor) -> MethodLoss:
+        embedding, first = self.student(views[0])
+        _, second = self.student(views[1])
+        return MethodLoss(self.compare(first, second, places, seen_in_all(views)), embedding.detach())
+
+
+def seen_in_all(views: tuple[View, ...]) -> Tensor:
+    """Samples ``(batch,)`` with a valid pixel in every view."""
+    return torch.stack([view.valid.flatten(1).any(1) for view in views]).all(0)

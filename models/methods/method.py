@@ -44,9 +44,16 @@ class Method(nn.Module):
     encoder: Encoder
     augmentation: Augmentation
 
+    def views(self, samples: tuple[View, ...], *, fill: float = 0.0) -> tuple[View, ...]:
+        """Augmented views of a batch's samples: one of each, unless a method wants others (multi-crop)."""
+        return tuple(View(*self.augmentation(sample.x, sample.valid, fill=fill)) for sample in samples)
+
     @abstractmethod
     def loss(self, views: tuple[View, ...], places: Tensor) -> MethodLoss:
         """Loss of one batch; ``places (batch,)`` is equal where the ground is the same."""
+
+    def before_optimiser_step(self, step: int) -> None:
+        """Called once the gradients of optimiser step ``step`` (1 for the first) are there."""
 
     def after_optimiser_step(self, step: int) -> None:
         """Called after optimiser step ``step`` (1 after the first): where teachers follow."""
@@ -72,3 +79,7 @@ class MethodFactory:
     """Samples drawn per place: 2 gives two dates where the place has them."""
     options: type[MethodOptions]
     build: Callable[[MethodContext, MethodOptions], Method]
+
+    def samples(self, options: MethodOptions) -> int:
+        """Samples to draw per place: ``views``, unless the options have ``dates``."""
+        return int(getattr(options, "dates", self.views))

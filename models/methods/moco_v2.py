@@ -9,13 +9,15 @@ synchronised instead; weights of one dimension do not decay.
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor
 
 from models.augment import Augmentation
 from models.heads import projection_mlp
-from models.losses import KeyQueue, info_nce
+from models.losses import NOWHERE, KeyQueue, info_nce
 from models.methods.method import MethodContext, MethodFactory, MethodOptions
 from models.two_views import TwoViewsWithTeacher
 
@@ -23,6 +25,9 @@ from models.two_views import TwoViewsWithTeacher
 class MocoOptions(MethodOptions):
     """Defaults are those of the paper; augmentation as in SSL4EO-S12's script."""
 
+    dates: Literal[1, 2] = Field(
+        2, description="2: two dates of a place where it has them; 1: one date, augmented twice"
+    )
     queue_size: int = Field(65536, gt=0, description="keys kept as negatives")
     temperature: float = Field(0.2, gt=0)
     momentum: float = Field(0.999, ge=0, le=1, description="of the key encoder, at the start")
@@ -66,14 +71,14 @@ class MocoV2(TwoViewsWithTeacher):
             blur=options.blur,
         )
 
-    def compare(self, student: Tensor, teacher: Tensor, places: Tensor) -> Tensor:
-        same_place = None
+    def compare(self, student: Tensor, teacher: Tensor, places: Tensor, seen: Tensor) -> Tensor:
+        left_out = (self.queue.places == NOWHERE).expand(len(places), -1)
         if not self.options.same_place_is_negative:
-            same_place = places[:, None] == self.queue.places[None, :]
-        return info_nce(student, teacher, self.queue.keys.clone(), self.options.temperature, same_place)
+            left_out = left_out | (places[:, None] == self.queue.places[None, :])
+        return info_nce(student, teacher, self.queue.keys.clone(), self.options.temperature, left_out, seen)
 
     def after_loss(self, teacher: Tensor, places: Tensor) -> None:
-        self.queue.push(F.normalize(teacher.float(), dim=1), places)
+        self.queue.push(F.normalize(teacher.to(self.queue.keys.dtype), dim=1), places)
 
 
 FACTORY = MethodFactory("moco-v2", 2, MocoOptions, MocoV2)  # type: ignore[arg-type]

@@ -5,7 +5,15 @@ from __future__ import annotations
 import pytest
 import torch
 
-from models.augment import Augmentation, blurred, change_intensity, random_quarter_turn, resized_crop
+from models.augment import (
+    Augmentation,
+    blurred,
+    change_intensity,
+    random_quarter_turn,
+    random_window,
+    resized_crop,
+)
+from models.spectral_augment import SpectralChanges
 
 EVERYTHING = Augmentation(
     size_px=12, crop_scale=(0.3, 1.0), quarter_turns=True, brightness=0.4, contrast=0.4, blur=0.9
@@ -101,6 +109,27 @@ def test_quarter_turns_turn_square_samples_by_multiples_of_90_degrees() -> None:
         matching = [turn for turn in range(4) if torch.equal(before.rot90(turn, (-2, -1)), after)]
         assert matching
         assert torch.equal(old.rot90(matching[0], (-2, -1)), new)
+
+
+def test_a_shifted_window_stays_near_the_centre() -> None:
+    number = torch.arange(20 * 20.0).view(1, 1, 20, 20)
+    everything = torch.ones(1, 1, 20, 20, dtype=torch.bool)
+    corners = {
+        tuple(divmod(int(random_window(number, everything, 10, 1)[0][0, 0, 0, 0]), 20)) for _ in range(200)
+    }
+    assert corners == {(row, column) for row in (4, 5, 6) for column in (4, 5, 6)}
+    still = random_window(number, everything, 10, 0)[0]
+    assert torch.equal(still, number[..., 5:15, 5:15])
+
+
+def test_spectral_steps_are_part_of_the_list() -> None:
+    x, valid = batch()
+    list_of_steps = Augmentation(size_px=16, flips=False, spectral=SpectralChanges(dropped=0.5, share=1.0))
+    view, _ = list_of_steps(x, valid)
+    assert ((view == 0).all(3).all(2).float().mean() - 0.5).abs() < 0.2
+    flat, mask = Augmentation(size_px=16, flips=False, grey=1.0)(x, valid)
+    seen = mask.expand_as(flat)
+    assert torch.allclose(flat[seen], flat[:, :1].expand_as(flat)[seen])
 
 
 def test_a_view_larger_than_the_sample_needs_scaling() -> None:

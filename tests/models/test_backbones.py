@@ -17,10 +17,13 @@ from models.backbones import Encoder, attention_mask, describe_architecture, poo
 from models.normalisation import Normalisation
 
 TINY_VIT = {"patch_size": 4, "embed_dim": 32, "depth": 2, "num_heads": 2}
+TINY_SWIN = {"embed_dim": 16, "depths": [1, 2], "num_heads": [2, 4], "window_size": 2}
 TINY_RESNET = {"channels": [8, 16, 24, 32], "stem_width": 8}
 KINDS = {
     "resnet": ("resnet18", TINY_RESNET, 12),
     "vit": ("vit_tiny_patch16_224", TINY_VIT, 12),
+    "swin": ("swin_tiny_patch4_window7_224", TINY_SWIN, 12),
+    "spectral-swin": ("swin_tiny_patch4_window7_224", TINY_SWIN | {"front_end": "spectral-adapter"}, 80),
     "spectral-vit": ("vit_tiny_patch16_224", TINY_VIT | {"front_end": "spectral-adapter"}, 80),
     "spectral-resnet": ("resnet18", TINY_RESNET | {"front_end": "spectral-adapter"}, 80),
 }
@@ -71,7 +74,7 @@ def test_a_token_without_valid_pixels_is_attended_to_by_none() -> None:
     assert torch.equal(encoder(x, valid), encoder(changed, valid))
 
 
-@pytest.mark.parametrize("kind", ["resnet", "vit"])
+@pytest.mark.parametrize("kind", ["resnet", "vit", "swin"])
 def test_a_full_input_gives_what_timm_alone_gives(kind: str) -> None:
     encoder = make(kind)
     architecture = encoder.architecture
@@ -84,7 +87,7 @@ def test_a_full_input_gives_what_timm_alone_gives(kind: str) -> None:
         torch.testing.assert_close(encoder(x, everything), alone(x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["resnet", "vit"])
+@pytest.mark.parametrize("kind", ["resnet", "vit", "swin"])
 def test_a_sample_without_valid_pixels_has_a_zero_embedding(kind: str) -> None:
     encoder = make(kind)
     valid = torch.ones(2, 1, 16, 16, dtype=torch.bool)
@@ -100,6 +103,54 @@ def test_a_transformer_takes_inputs_of_other_sizes() -> None:
     assert features.shape == (1, 32, 6, 6)
     # Two of the last row of tokens' four pixel rows are timm's padding.
     assert share[0, 0, :, 0].tolist() == [1, 1, 1, 1, 1, 0.5]
+
+
+def test_a_swin_takes_inputs_of_other_sizes_and_believes_no_padding() -> None:
+    encoder = make("swin")
+    assert (encoder.whole_px, encoder.stride_px) == (4, 8)
+    for side in (8, 16, 22, 40):
+        features, share = encoder.feature_map(torch.randn(1, 12, side, side))
+        cells = -(-side // 8)
+        assert features.shape == (1, 32, cells, cells)
+        assert share.shape == (1, 1, cells, cells)
+        assert float(share[0, 0, 0, -1]) == (side - 8 * (cells - 1)) / 8
+
+
+@pytest.mark.parametrize("kind", ["resnet", "spectral-resnet", "swin", "spectral-swin"])
+def test_stem_and_what_follows_it_are_the_whole_encoder(kind: str) -> None:
+    encoder = make(kind, 32)
+    x = torch.randn(2, KINDS[kind][2], 32, 32)
+    cells = encoder.stem(x)
+    assert cells.shape[1] == encoder.stem_channels
+    features = encoder.feature_map(x)[0]
+    assert torch.equal(encoder.after_stem(cells), features)
+    assert features.shape[-1] == 32 // encoder.stride_px
+
+
+def test_a_transformer_without_stages_has_no_stem() -> None:
+    with pytest.raises(TrainingError, match="no stem"):
+        make("vit").stem(torch.randn(1, 12, 16, 16))
+
+
+@pytest.mark.parametrize(
+    ("name", "size_px", "stride"),
+    [
+        ("resnet18", 48, 32),
+        ("resnet50", 48, 32),
+        ("vit_tiny_patch16_224", 48, 16),
+        ("vit_small_patch16_224", 48, 16),
+        ("vit_base_patch16_224", 32, 16),
+        ("swin_tiny_patch4_window7_224", 48, 32),
+        ("swin_base_patch4_window7_224", 40, 32),
+    ],
+)
+def test_published_backbones_take_any_bands_and_small_images(name: str, size_px: int, stride: int) -> None:
+    encoder = Encoder(describe_architecture(name, {}, bands=13, input_size_px=size_px)).eval()
+    assert encoder.stride_px == stride
+    cells = -(-size_px // stride)
+    with torch.no_grad():
+        features, _ = encoder.feature_map(torch.randn(1, 13, size_px, size_px))
+    assert features.shape == (1, encoder.feature_dim, cells, cells)
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 4))

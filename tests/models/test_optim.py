@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from catalog.recipes import Optimiser
-from models.optim import make_optimiser, make_schedule
+from models.optim import make_optimiser, make_schedule, set_weight_decay, weight_decay_at
 
 
 def request(**changes: object) -> Optimiser:
@@ -37,7 +37,7 @@ def test_a_constant_schedule_stays_at_one_after_its_warm_up() -> None:
     assert [factor(step) for step in range(2, 10)] == [1.0] * 8
 
 
-@pytest.mark.parametrize("name", ["sgd", "adamw", "lars"])
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars", "adan"])
 def test_biases_and_norms_do_not_decay(name: str) -> None:
     module = nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))
     module[0].bias.requires_grad_(False)
@@ -63,3 +63,27 @@ def test_lars_scales_matrices_by_their_norm_and_leaves_vectors_alone() -> None:
     assert bias == pytest.approx(0.1 * 100)
     # Trust ratio: 0.001 · |w| / |g| = 0.001 · 8 / 400, times the gradient and the learning rate.
     assert weight == pytest.approx(0.1 * 100 * 0.001 * 8 / 400, rel=1e-3)
+
+
+def test_weight_decay_rises_with_a_cosine_over_the_whole_run_where_asked_for() -> None:
+    rising = request(weight_decay=0.04, final_weight_decay=0.4)
+    values = [weight_decay_at(rising, step, 100) for step in range(101)]
+    assert values[0] == pytest.approx(0.04)
+    assert values[50] == pytest.approx(0.22)
+    assert values[100] == pytest.approx(0.4)
+    assert values == sorted(values)
+    assert {weight_decay_at(request(weight_decay=0.3), step, 100) for step in range(100)} == {0.3}
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lars", "adan"])
+def test_a_new_weight_decay_reaches_matrices_only_also_from_zero(name: str) -> None:
+    module = nn.Linear(3, 3)
+    optimiser = make_optimiser(module, request(name=name, weight_decay=0.0))
+    set_weight_decay(optimiser, 0.25)
+    decay = {id(p): group["weight_decay"] for group in optimiser.param_groups for p in group["params"]}
+    assert decay == {id(module.weight): 0.25, id(module.bias): 0.0}
+
+
+def test_adamw_takes_the_betas_of_the_recipe() -> None:
+    optimiser = make_optimiser(nn.Linear(2, 2), request(name="adamw", betas=(0.9, 0.999)))
+    assert optimiser.param_groups[0]["betas"] == (0.9, 0.999)

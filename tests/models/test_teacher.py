@@ -6,9 +6,10 @@ import copy
 
 import pytest
 import torch
+from timm.layers import DropPath
 from torch import nn
 
-from models.teacher import follow, make_teacher, momentum_at, require_separate
+from models.teacher import follow, make_teacher, momentum_at, require_separate, without_dropout
 
 
 def student() -> nn.Sequential:
@@ -49,3 +50,12 @@ def test_momentum_goes_from_start_to_end_over_the_whole_run() -> None:
     assert values == sorted(values)
     # SpectralEarth's released script reaches 1 at a tenth of the run: its teacher then stands still.
     assert max(values[:-1]) < 1
+
+
+def test_a_teacher_without_dropout_answers_alike_twice() -> None:
+    noisy = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), DropPath(0.5)).train()
+    x = torch.randn(16, 3)
+    assert not torch.equal(noisy(x), noisy(x))
+    quiet = without_dropout(make_teacher(noisy))
+    assert torch.equal(quiet(x), quiet(x))
+    assert noisy[1].p == 0.5

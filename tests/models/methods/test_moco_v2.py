@@ -4,20 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from models.backbones import Encoder, describe_architecture
-from models.losses import info_nce
-from models.methods import load_method
-from models.methods.method import Method, MethodContext, View
+from models.losses import NOWHERE, info_nce
+from models.methods.method import View
+from tests.models.methods import harness
 
-TINY = {"channels": [8, 16, 24, 32], "stem_width": 8}
-
-
-def make(**options: object) -> Method:
-    torch.manual_seed(0)
-    factory = load_method("moco-v2")
-    encoder = Encoder(describe_architecture("resnet18", TINY, bands=4, input_size_px=32))
-    given = {"queue_size": 16, "head_hidden": 32, "head_out": 8, "momentum": 0.9} | options
-    return factory.build(MethodContext(encoder, 4, 32, 10), factory.options.model_validate(given))
+NAME = "moco-v2"
+make = harness.maker(NAME, {"queue_size": 16, "head_hidden": 32, "head_out": 8, "momentum": 0.9}, size_px=32)
 
 
 def views(seed: int = 1) -> tuple[View, View]:
@@ -92,3 +84,26 @@ def test_pixels_under_the_mask_move_no_loss() -> None:
 
     assert torch.equal(loss(0.0), loss(1e4))
     assert torch.equal(loss(0.0), loss(float("nan")))
+
+
+def test_a_sample_that_a_view_sees_nothing_of_does_not_count_and_its_key_is_nobodys_negative() -> None:
+    harness.check_unseen_samples_do_not_count(make)
+    method = make()
+    first, second = views()
+    second.valid[3] = False
+    second.x[3] = 0.0
+    method.loss((first, second), torch.arange(6))
+    assert method.queue.places[:6].tolist() == [0, 1, 2, NOWHERE, 4, 5]
+    before = method.eval().loss(views(2), torch.arange(6, 12)).loss
+    method = make()
+    method.loss((first, second), torch.arange(6))
+    method.queue.keys[3] = torch.randn(8)
+    assert method.eval().loss(views(2), torch.arange(6, 12)).loss == before
+
+
+def test_fifty_steps_follow_the_golden_curve() -> None:
+    harness.check_golden_curve(make, NAME)
+
+
+def test_a_collapse_is_seen() -> None:
+    harness.check_collapse_is_seen(make, NAME)
