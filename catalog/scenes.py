@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
 from catalog.grids import Grid
+
+_GRID_TILE = re.compile(r"[0-9]{1,2}[C-X][A-Z]{2}|[0-9]{6}")
+"""An MGRS tile, or WRS path and row."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +72,12 @@ class Scene:
     def key(self) -> str:
         """Versions of the same observation share it: product, platform, tile and sensing time.
 
-        The time counts to the second; where a tile is seen once per pass, to the hour: two processings of one
-        Sentinel-2 or Landsat scene state times that differ by milliseconds.
+        The time counts to the second; where the tile is one of a grid that a pass sees once (MGRS, WRS), to
+        the hour: two processings of one Sentinel-2 or Landsat scene state times milliseconds apart.
         """
-        once_per_pass = self.platform.startswith(("sentinel-2", "landsat-"))
+        once_per_pass = self.platform.startswith(("sentinel-2", "landsat-")) and _GRID_TILE.fullmatch(
+            self.tile
+        )
         moment = self.sensed.astimezone(UTC).strftime("%Y%m%dT%H" if once_per_pass else "%Y%m%dT%H%M%S")
         return "|".join((self.product, self.platform, self.tile, moment))
 

@@ -63,6 +63,8 @@ class SearchResult:
     """Items left out because they were known just as they are; ``matched`` counts them."""
     period: Period | None = None
     """What was searched."""
+    others: int = 0
+    """Items of other products in a collection that several share."""
 
 
 def search_scenes(
@@ -114,12 +116,15 @@ def search_scenes(
     scenes: list[Scene] = []
     refusals: list[tuple[str, str]] = []
     passed_over: list[tuple[str, str]] = []
+    others = 0
     for name, item in items.items():
         try:
             scene = normalise_item(item, archive, product, terms)
         except SceneError as error:
             # A collection that several instruments share is no fault of the others' items.
-            if error.code != "other-product":
+            if error.code == "other-product":
+                others += 1
+            else:
                 refusals.append((name, redact(error.message)))
             continue
         reason = not_asked_for(scene, product, area, period, max_cloud_percent, collection=collection)
@@ -138,6 +143,7 @@ def search_scenes(
         {scene.id: item_digest(items[scene.id]) for scene in scenes if scene.id in items},
         len(left_out),
         period,
+        others,
     )
 
 

@@ -89,7 +89,7 @@ def change_pixels(
     change: Callable[[Any], Any],
     wanted: Callable[[str], bool] = lambda key: True,
 ) -> None:
-    """Put other numbers into a scene's files, not into its item: decibels for power, radiance for reflectance.
+    """Put other numbers into a scene's files, not into its item: decibels for power, say.
 
     Parameters
     ----------
@@ -109,7 +109,9 @@ def _rewrite(path: Path, change: Callable[[Any], Any]) -> None:
     from rasterio.shutil import copy
 
     with rasterio.open(path) as file:
-        values, profile, nodata, gcps = file.read(), file.profile, file.nodata, file.gcps
+        values, profile, nodata, points = file.read(), dict(file.profile), file.nodata, file.gcps
+    if points[0]:  # they place the raster, no transform does
+        del profile["transform"]
     changed = change(values.astype(np.float64))
     if values.dtype.kind in "iu":
         limits = np.iinfo(values.dtype)
@@ -121,8 +123,8 @@ def _rewrite(path: Path, change: Callable[[Any], Any]) -> None:
     with rasterio.MemoryFile() as memory:
         with memory.open(**{**profile, "driver": "GTiff"}) as file:
             file.write(changed)
-            if gcps[0]:
-                file.gcps = gcps
+            if points[0]:
+                file.gcps = points
         copy(memory.name, partial, driver="COG", compress="DEFLATE", blocksize=128)
     partial.replace(path)
 

@@ -52,6 +52,34 @@ def test_going_down_leaves_nothing_and_up_again_everything(empty_settings: Setti
     assert set(inspect(engine).get_table_names()) == {"alembic_version", *tables.metadata.tables}
 
 
+def test_keys_of_scenes_that_are_known_are_shortened_to_the_hour_where_a_pass_sees_a_tile_once(
+    empty_settings: Settings,
+) -> None:
+    opened = open_database(empty_settings)
+    keys = {
+        "s2": "p|sentinel-2a|32TMT|20200705T101559",
+        "landsat": "p|landsat-8|193026|20200705T101559",
+        "site": "p|landsat-8|00002806639B424A|20200705T101559",
+        "radar": "p|sentinel-1a|R117-03|20200705T101559",
+    }
+    now = datetime.now(UTC)
+    with write(opened) as connection:
+        command.downgrade(migrations(connection), "0001")
+        for scene, key in keys.items():
+            connection.execute(
+                text(
+                    "INSERT INTO scenes (cube, product, scene_id, version, key, state, own_state, reasons, "
+                    "sensed, seen_at, changed_at) VALUES ('c', 'p', :scene, '', :key, 'seen', 'seen', '[]', "
+                    ":now, :now, :now)"
+                ),
+                {"scene": scene, "key": key, "now": now},
+            )
+        command.upgrade(migrations(connection), "head")
+        found = dict(connection.execute(text("SELECT scene_id, key FROM scenes")).tuples().all())
+    shortened = {"s2": "p|sentinel-2a|32TMT|20200705T10", "landsat": "p|landsat-8|193026|20200705T10"}
+    assert found == keys | shortened
+
+
 def test_a_step_that_fails_leaves_the_database_as_it_was(empty_settings: Settings) -> None:
     opened = open_database(empty_settings)
     with write(opened) as connection:

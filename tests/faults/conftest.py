@@ -13,7 +13,18 @@ from catalog.archives import Archive, load_archive
 from deployments.sandbox import SandboxInfo, make_sandbox
 from deployments.stac_server import ArchiveServer, serve_archive
 from tests.faults.pipeline import Outcome, run
-from tests.faults.refresh_pipeline import Follower, Samples, following
+from tests.faults.refresh_pipeline import Follower, Whole, following
+
+
+def signed(archive: Archive) -> Archive:
+    """The same local archive, had it to be read with tokens of its own service."""
+    return archive.model_copy(
+        update={
+            "access": "planetary-computer-sas",
+            "token_url": f"{archive.url}/_tokens",
+            "token_hosts": {"127.0.0.1": "tiny/assets"},
+        }
+    )
 
 
 @dataclass(frozen=True)
@@ -28,14 +39,7 @@ class Tiny:
 
     @property
     def signed(self) -> Archive:
-        """The same archive, had it to be read with tokens of its own service."""
-        return self.archive.model_copy(
-            update={
-                "access": "planetary-computer-sas",
-                "token_url": f"{self.server.url}/_tokens",
-                "token_hosts": {"127.0.0.1": "tiny/assets"},
-            }
-        )
+        return signed(self.archive)
 
 
 @pytest.fixture(scope="session")
@@ -117,19 +121,20 @@ def whole_of(
     archive_of: Callable[..., SandboxInfo],
     _flows_are_imported: None,
     tmp_path_factory: pytest.TempPathFactory,
-) -> Callable[[str], Samples]:
-    """What a product's cube holds after one refresh of an archive that does not change."""
-    made: dict[str, Samples] = {}
+) -> Callable[..., Whole]:
+    """What one refresh makes of a product's archive when nothing changes."""
+    made: dict[tuple[str, int], Whole] = {}
 
-    def whole(name: str) -> Samples:
-        if name not in made:
+    def whole(name: str, size_m: int = 960) -> Whole:
+        if (name, size_m) not in made:
             folder = tmp_path_factory.mktemp("whole")
             with pytest.MonkeyPatch.context() as environment:
                 environment.setenv("SWATH_HOME", str(folder / "home"))
-                with following(archive_of(name), name, folder / "archive") as follower:
+                with following(archive_of(name, size_m), name, folder / "archive") as follower:
                     run = follower.refresh()
                     assert run.result is not None and not run.result.failures
-                    made[name] = follower.samples()
-        return made[name]
+                    samples, scenes = follower.samples(), follower.cube.scenes(name)
+                    made[name, size_m] = Whole(run, samples, scenes)
+        return made[name, size_m]
 
     return whole

@@ -19,6 +19,7 @@ from catalog.cubes import Cube
 from catalog.ledger import Ledger
 from catalog.products import Product
 from catalog.recipes import Period, Recipe, parse_recipe
+from catalog.scenes import Scene
 from catalog.settings import Settings, load_settings
 from deployments.sandbox import SandboxInfo
 from deployments.stac_server import ArchiveServer, serve_archive
@@ -51,11 +52,13 @@ class Round:
     """Scenes that the ledger took in."""
     known: int
     searched: Period
+    refused: dict[str, str]
+    """Item id → why no scene could be made of it."""
     gate: GateResult | None
     """None where there was nothing to judge."""
     result: CubeResult | None
     """None where there was nothing to cube."""
-    read: frozenset[str]
+    read: set[str]
     """Scenes of the product whose files were asked for."""
     snapshot: str
     changed: bool
@@ -64,6 +67,16 @@ class Round:
     def did_nothing(self) -> bool:
         """No asset read, nothing committed."""
         return not self.read and not self.changed and self.result is None
+
+
+@dataclass(frozen=True)
+class Whole:
+    """What one refresh makes of an archive that does not change."""
+
+    run: Round
+    samples: Samples
+    scenes: dict[str, Scene]
+    """Of the cube, by id."""
 
 
 @dataclass
@@ -153,6 +166,7 @@ class Follower:
             found.new,
             found.known,
             found.result.period,
+            dict(found.result.refusals),
             judged,
             written.get(product.id),
             self._read(),
@@ -160,7 +174,7 @@ class Follower:
             snapshot != before,
         )
 
-    def _judge(self, session: Session, gate_steps: Any, seen: list[Any]) -> GateResult:
+    def _judge(self, session: Session, gate_steps: Any, seen: list[Scene]) -> GateResult:
         """The gate; what it would show in Prefect's interface is what it found."""
         shown: list[GateResult] = []
         interface, gate_steps.gate_artifact = gate_steps.gate_artifact, shown.append
@@ -171,10 +185,10 @@ class Follower:
             gate_steps.gate_artifact = interface
         return shown[0]
 
-    def _read(self) -> frozenset[str]:
+    def _read(self) -> set[str]:
         collection = self.archive.collection(self.product)
         paths = [path.split("/") for _, path, _, _ in self.server.requests()["recent"]]
-        return frozenset(p[3] for p in paths if p[1] == "assets" and p[2] == collection)
+        return {p[3] for p in paths if p[1] == "assets" and p[2] == collection}
 
     @property
     def cube(self) -> Cube:

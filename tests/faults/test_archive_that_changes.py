@@ -4,31 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import product
+from typing import Any
 
 import pytest
 from pandas.testing import assert_frame_equal
 
 from deployments.sandbox.plan import ALL_PRODUCTS
 from deployments.stac_server.faults import Fault
-from deployments.stac_server.folder_changes import delete, delete_files, put_in, reprocess, take_out
-from tests.faults.refresh_pipeline import CUBE, Follower, Samples, same
+from deployments.stac_server.folder_changes import delete, delete_files, put_in, reprocess, state, take_out
+from tests.faults.refresh_pipeline import CUBE, Follower, Whole, same
 
 ONE = "sentinel-2-l2a"
 PRODUCTS = [
     pytest.param(name, marks=() if name == ONE else pytest.mark.long, id=name) for name in ALL_PRODUCTS
 ]
 each_product = pytest.mark.parametrize("name", PRODUCTS)
-Follow = Callable[[str], Follower]
+Follow = Callable[..., Follower]
 
 
 @each_product
 def test_a_late_scene_is_found_by_the_next_search_and_read_alone(
-    name: str, follow: Follow, whole_of: Callable[[str], Samples]
+    name: str, follow: Follow, whole_of: Callable[..., Whole]
 ) -> None:
     follower = follow(name)
     early, *others, late = follower.scenes
     items = {scene.id: take_out(follower.folder, scene.id) for scene in (early, late)}
-    window = {"look_back_days": (follower.info.end - late.sensed).days}
+    window: dict[str, Any] = {"look_back_days": (follower.info.end - late.sensed).days}
     first = follower.refresh(**window)
     assert (first.new, first.searched.start) == (len(others), follower.info.start)
     assert first.read == {scene.id for scene in others}
@@ -46,35 +48,42 @@ def test_a_late_scene_is_found_by_the_next_search_and_read_alone(
     whole = follower.refresh(**window, whole_search_days=1e-9)
     assert (whole.new, whole.read) == (1, {early.id})
     assert whole.searched.start == follower.info.start
-    assert same(follower.samples(), whole_of(name)), "as if they had been there from the start"
+    assert same(follower.samples(), whole_of(name).samples), "as if they had been there from the start"
     assert follower.refresh(**window, whole_search_days=1e-9).did_nothing
 
 
-@each_product
-@pytest.mark.parametrize("where", ["beside the old one", "in its place"])
+@pytest.mark.parametrize(
+    ("name", "in_place"),
+    [
+        pytest.param(*case, marks=() if case[0] == ONE else pytest.mark.long)
+        for case in product(ALL_PRODUCTS, (False, True))
+        # Landsat's Level-1 ids state the processing date: a new version has another.
+        if not (case[0].endswith("-toa") and case[1])
+    ],
+)
 def test_a_reprocessed_scene_supersedes_the_old_one_and_old_snapshots_keep_it(
-    where: str, name: str, follow: Follow
+    name: str, in_place: bool, follow: Follow
 ) -> None:
     follower = follow(name)
-    product, (old, new) = follower.product.id, follower.versions
+    old, new = follower.versions
     item = take_out(follower.folder, new)
     put_in(follower.folder, follower.older)
     one = follower.refresh()
     assert one.result is not None and old in one.result.cubed
-    pixels, columns = follower.samples(), follower.cube.columns(product)
+    pixels, columns = follower.samples(), follower.cube.columns(name)
 
-    put_in(follower.folder, item if where == "beside the old one" else {**item, "id": old})
+    put_in(follower.folder, {**item, "id": old} if in_place else item)
     two = follower.refresh()
     assert (two.new, two.read) == (1, {new})
     assert two.result is not None
     (successor,) = two.result.cubed
-    assert successor == new if where == "beside the old one" else successor.startswith(f"{old}~")
+    assert successor.startswith(f"{old}~") if in_place else successor == new
     assert two.result.superseded == {old: successor}
 
     marked = follower.successors()
     assert marked.pop(old) == successor and set(marked.values()) == {""}
     assert follower.states()[old] == "superseded"
-    assert_frame_equal(follower.cube.columns(product, one.snapshot), columns)
+    assert_frame_equal(follower.cube.columns(name, one.snapshot), columns)
     assert same(follower.samples(one.snapshot), pixels)
     kept = {key: parts for key, parts in follower.samples().items() if key[0] != successor}
     assert same(kept, pixels), "the new snapshot holds the old samples too"
@@ -92,7 +101,7 @@ def test_an_older_version_that_comes_later_is_no_work(name: str, follow: Follow)
     assert after.new == 1 and after.did_nothing
     states = follower.states()
     assert (states[old], states[new]) == ("superseded", "cubed")
-    assert old not in follower.cube.scenes(follower.product.id)
+    assert old not in follower.cube.scenes(name)
 
 
 @each_product
@@ -105,14 +114,26 @@ def test_a_scene_that_is_cubed_stays_when_the_archive_deletes_it(name: str, foll
     after = follower.refresh()
     assert after.new == 0 and after.did_nothing
     assert follower.states()[gone] == "cubed"
-    assert gone in follower.cube.scenes(follower.product.id)
+    assert gone in follower.cube.scenes(name)
     assert same(follower.samples(), before)
+
+
+@each_product
+def test_an_item_that_changes_without_a_new_version_is_no_work_once_it_is_cubed(
+    name: str, follow: Follow
+) -> None:
+    follower = follow(name)
+    follower.refresh()
+    state(follower.folder, follower.scenes[0].id, {"swath:note": "corrected"})
+    after = follower.refresh()
+    assert after.new == 0 and after.did_nothing
+    assert set(follower.states().values()) == {"cubed"}
 
 
 @each_product
 @pytest.mark.parametrize("early", [True, False], ids=["before it is judged", "before it is cubed"])
 def test_a_scene_that_is_deleted_before_it_is_cubed_is_a_row_and_nothing_of_it_is_taken(
-    early: bool, name: str, follow: Follow, whole_of: Callable[[str], Samples]
+    early: bool, name: str, follow: Follow, whole_of: Callable[..., Whole]
 ) -> None:
     follower = follow(name)
     gone = follower.scenes[0].id
@@ -127,29 +148,27 @@ def test_a_scene_that_is_deleted_before_it_is_cubed_is_a_row_and_nothing_of_it_i
         (failure,) = ledger.failures(CUBE, scene_id=gone)
     assert row.state == "quarantined" and row.reasons
     assert failure.status == 404 and gone in failure.href and failure.band and failure.message
-    assert gone not in follower.cube.scenes(follower.product.id)
-    assert same(follower.samples(), {key: v for key, v in whole_of(name).items() if key[0] != gone})
+    assert gone not in follower.cube.scenes(name)
+    assert same(follower.samples(), {key: v for key, v in whole_of(name).samples.items() if key[0] != gone})
     assert follower.refresh().did_nothing
 
 
 @each_product
-def test_an_item_on_two_pages_is_one_scene(
-    name: str, follow: Follow, whole_of: Callable[[str], Samples]
-) -> None:
+def test_an_item_on_two_pages_is_one_scene(name: str, follow: Follow, whole_of: Callable[..., Whole]) -> None:
     follower = follow(name)
     follower.server.set_faults([Fault("page-repeats", "/search")])
     run = follower.refresh()
     assert follower.server.faults()[0]["applied"]
     assert run.new == len(follower.scenes)
-    assert len(follower.cube.columns(follower.product.id)) == len(whole_of(name))
-    assert same(follower.samples(), whole_of(name))
+    assert len(follower.cube.columns(name)) == len(whole_of(name).samples)
+    assert same(follower.samples(), whole_of(name).samples)
     assert follower.refresh().did_nothing
 
 
 @each_product
 @pytest.mark.parametrize("when", ["at once", "later"])
 def test_a_scene_that_is_listed_under_two_ids_is_read_once(
-    when: str, name: str, follow: Follow, whole_of: Callable[[str], Samples]
+    when: str, name: str, follow: Follow, whole_of: Callable[..., Whole]
 ) -> None:
     follower = follow(name)
     first = follower.scenes[0].id
@@ -162,4 +181,4 @@ def test_a_scene_that_is_listed_under_two_ids_is_read_once(
     assert (states[first], states[twin]) == ("cubed", "superseded")
     assert twin not in run.read
     assert run.did_nothing == (when == "later")
-    assert same(follower.samples(), whole_of(name))
+    assert same(follower.samples(), whole_of(name).samples)

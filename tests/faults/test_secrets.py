@@ -9,15 +9,18 @@ import traceback
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from catalog.errors import SwathError
 from deployments.stac_server.faults import Fault
+from deployments.stac_server.folder_changes import put_in, take_out
 from tasks.readers import ReadFailure
 from tasks.readers.assets import OpenAsset
-from tests.faults.conftest import Tiny
+from tests.faults.conftest import Tiny, signed
 from tests.faults.pipeline import run
+from tests.faults.refresh_pipeline import Follower
 from tests.faults.test_fault_matrix import victim_of
 
 ONE = "sentinel-2-l2a"
@@ -117,3 +120,75 @@ def test_an_item_that_carries_a_signature_is_reported_without(
         caught.append(error.value)
     assert isinstance(caught[0], ReadFailure)
     assert secrets_in(everything(home, caplog, *caught)) == []
+
+
+@pytest.mark.parametrize(
+    "faults",
+    [
+        (),
+        (Fault("http-403", "/assets/*B02.tif"),),
+        (Fault("redirect", "/assets/*B02.tif", to="http://10.0.0.1{path}?sig=DDDDDDDDDDDDDDDDDDDDDDDDDDDD"),),
+        (Fault("http-500", "/_tokens/*"),),
+    ],
+    ids=["nothing", "403", "redirect", "token service"],
+)
+def test_a_refresh_leaves_no_signature_in_ledger_report_or_artifact(
+    faults: tuple[Fault, ...],
+    follow: Callable[..., Follower],
+    home: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("tasks.tokens.PAUSE_S", 0.01)
+    caplog.set_level(logging.DEBUG)
+    follower = follow(ONE)
+    follower.archive = signed(follower.archive)
+    scene = follower.scenes[0].id
+    put_in(follower.folder, with_signatures(take_out(follower.folder, scene)))
+    follower.server.set_faults([*faults, Fault("token")])
+    errors: list[BaseException] = []
+    shown = ""
+    try:
+        refreshed = follower.refresh()
+        shown = repr(refreshed)
+        errors += refreshed.result.failures.values() if refreshed.result else ()
+    except SwathError as error:
+        errors.append(error)
+    assert any(fault["applied"] for fault in follower.server.faults())
+    with follower.ledger() as ledger:
+        failures = ledger.failures()
+    assert bool(failures) == bool(faults)
+    assert not [failure for failure in failures if "?" in failure.href]
+    assert scene.encode() in (home / "swath.db").read_bytes(), "the ledger is among the files looked at"
+    assert list(home.rglob("gate-*.html")), "and so is the gate's report"
+    assert secrets_in(shown + everything(home, caplog, *errors)) == []
+
+
+@pytest.mark.parametrize("access", ["login", "oidc"])
+def test_a_refresh_that_is_refused_leaves_no_password_in_the_ledger(
+    access: str,
+    follow: Callable[..., Follower],
+    home: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login me password {PASSWORD}\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("SWATH_TOKEN_SANDBOX", BEARER)
+    follower = follow(ONE)
+    follower.archive = follower.archive.model_copy(update={"access": access})
+    follower.server.set_faults([Fault("http-401")])
+    refreshed = follower.refresh()
+    with follower.ledger() as ledger:
+        assert {failure.status for failure in ledger.failures()} == {401}
+    assert set(follower.states().values()) == {"quarantined"}
+    assert secrets_in(repr(refreshed) + everything(home, caplog)) == []
+
+
+def with_signatures(item: dict[str, Any]) -> dict[str, Any]:
+    """The item as an archive gives it that signs its addresses."""
+    signature = "?se=2030-01-01T00%3A00%3A00Z&sig=EEEEEEEEEEEEEEEEEEEEEEEEEEEEEEEE"
+    assets = {key: {**a, "href": a["href"] + signature} for key, a in item["assets"].items()}
+    return {**item, "assets": assets}

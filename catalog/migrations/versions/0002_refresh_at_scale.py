@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 import sqlalchemy as sa
 from alembic import op
+
+ONCE_PER_PASS = re.compile(
+    r"[^|]+\|(sentinel-2|landsat-)[^|]*\|([0-9]{1,2}[C-X][A-Z]{2}|[0-9]{6})\|\d{8}T\d{6}"
+)
 
 revision = "0002"
 down_revision = "0001"
@@ -14,10 +20,7 @@ def upgrade() -> None:
     op.add_column("scenes", sa.Column("item_digest", sa.String(), nullable=True))
     op.add_column("scenes", sa.Column("plan", sa.String(), nullable=True))
     op.add_column("scenes", sa.Column("passed_over", sa.String(), nullable=True))
-    # Keys of scenes whose tile is seen once per pass count to the hour from now on.
-    for platform in ("sentinel-2", "landsat-"):
-        shorten = "UPDATE scenes SET key = substr(key, 1, length(key) - 4) WHERE key LIKE :pattern"
-        op.execute(sa.text(shorten).bindparams(pattern=f"%|{platform}%"))
+    _keys_to_the_hour()
     op.create_table(
         "searches",
         sa.Column("cube", sa.String(), nullable=False),
@@ -35,6 +38,21 @@ def upgrade() -> None:
         sa.Column("value", sa.String(), nullable=False),
         sa.PrimaryKeyConstraint("cube", "name", name="pk_notes"),
     )
+
+
+def _keys_to_the_hour() -> None:
+    """Scenes of a tile grid that a pass sees once are one observation within the hour from now on."""
+    scenes = sa.table("scenes", *(sa.column(name) for name in ("cube", "product", "scene_id", "key")))
+    primary = [scenes.c[name] == sa.bindparam(f"p_{name}") for name in ("cube", "product", "scene_id")]
+    connection = op.get_bind()
+    found = connection.execute(sa.select(scenes)).all()
+    changed = [
+        {"p_cube": cube, "p_product": product, "p_scene_id": scene_id, "key": key[:-4]}
+        for cube, product, scene_id, key in found
+        if ONCE_PER_PASS.fullmatch(key)
+    ]
+    if changed:
+        connection.execute(sa.update(scenes).where(*primary), changed)
 
 
 def downgrade() -> None:

@@ -49,7 +49,7 @@ def scene(scene_id: str, place: int = 0, baseline: str | None = "05.10", **more:
         "archive": "sandbox",
         "collection": PRODUCT,
         "platform": "sentinel-2a",
-        "sensed": START + timedelta(minutes=place),
+        "sensed": START + timedelta(hours=place),
         "tile": "13TDE",
         "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 0], [1, 1], [0, 0]]]},
         "bbox": (0.0, 0.0, 1.0, 1.0),
