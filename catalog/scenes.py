@@ -75,9 +75,8 @@ class Scene:
         The time counts to the second; where the tile is one of a grid that a pass sees once (MGRS, WRS), to
         the hour: two processings of one Sentinel-2 or Landsat scene state times milliseconds apart.
         """
-        once_per_pass = self.platform.startswith(("sentinel-2", "landsat-")) and _GRID_TILE.fullmatch(
-            self.tile
-        )
+        on_grid = _GRID_TILE.fullmatch(self.tile) is not None
+        once_per_pass = on_grid and self.platform.startswith(("sentinel-2", "landsat-"))
         moment = self.sensed.astimezone(UTC).strftime("%Y%m%dT%H" if once_per_pass else "%Y%m%dT%H%M%S")
         return "|".join((self.product, self.platform, self.tile, moment))
 

@@ -112,6 +112,7 @@ def _rewrite(path: Path, change: Callable[[Any], Any]) -> None:
         values, profile, nodata, points = file.read(), dict(file.profile), file.nodata, file.gcps
     if points[0]:  # they place the raster, no transform does
         del profile["transform"]
+        profile |= {"gcps": points[0], "crs": points[1]}
     changed = change(values.astype(np.float64))
     if values.dtype.kind in "iu":
         limits = np.iinfo(values.dtype)
@@ -123,8 +124,6 @@ def _rewrite(path: Path, change: Callable[[Any], Any]) -> None:
     with rasterio.MemoryFile() as memory:
         with memory.open(**{**profile, "driver": "GTiff"}) as file:
             file.write(changed)
-            if points[0]:
-                file.gcps = points
         copy(memory.name, partial, driver="COG", compress="DEFLATE", blocksize=128)
     partial.replace(path)
 

@@ -38,7 +38,7 @@ area: {{bbox: [9, 46, 13, 50]}}
 period: {{start: {START:%Y-%m-%d}, end: PERIOD_END}}
 look_back_days: 30
 products: {{sentinel-2-l2a: {{}}}}
-locations: {{strategy: grid, size_m: 2400, max_count: 100}}
+locations: {{strategy: grid, size_m: 960, spacing_m: 9600, max_count: 100}}
 """
 ARCHIVE = """\
 name: many

@@ -112,6 +112,14 @@ CASES = [
         MISSED,
         baseline="04.00",
     ),
+    Case(
+        "sentinel-2-l1c",
+        "item: taken off already",
+        stated(TAKEN_OFF, True),
+        "contradicts",
+        MISSED,
+        baseline="04.00",
+    ),
     *(Case(name, "pixels: offset taken off", pixels(-7273), "contradicts", TWICE) for name in SURFACE),
     *(Case(name, "pixels: offset added again", pixels(7273), "undecidable") for name in SURFACE),
     # The offset of Collection 2 is the product's: an item that states another is of another collection.
