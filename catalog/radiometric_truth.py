@@ -141,8 +141,9 @@ def gather_evidence(
     cut, bright = (np.zeros(held.shape, bool) for _ in range(2))
     for raw, nothing, name in zip(stack, empty, names, strict=True):
         place = product.band_names.index(name)
+        low_end = raw == _lowest(product) if product.scan_gaps else nothing | (raw == _lowest(product))
         if sees_ground(product, name):
-            cut |= nothing | (raw == _lowest(product))
+            cut |= low_end
             if _visible(product, name):
                 bright |= raw * calibration.scale[place] + calibration.offset[place] > BRIGHT
         taken = raw[clear & ~nothing]
@@ -161,7 +162,7 @@ def gather_evidence(
         if not valid.any():
             continue
         low, middle, high = np.percentile(physical[valid], (LOW_PERCENT, 50, 99))
-        bottom = np.count_nonzero(clear & nothing) + np.count_nonzero(taken == _lowest(product))
+        bottom = np.count_nonzero(clear & low_end)
         bands[name] = BandEvidence(
             float(low), float(middle), float(high), bottom / pixels, _wrapped(taken) / pixels
         )

@@ -103,6 +103,9 @@ def _lines(products: dict[str, dict[str, Any]]) -> list[str]:
     lines = []
     for product, counts in products.items():
         lines += [f"refresh: {product}: {note}" for note in counts["notes"]]
+        if refused := counts["not_normalised"]:
+            item, why = refused[0]
+            lines.append(f"refresh: {product}: {len(refused)} items are no scenes of it, {item}: {why}")
         if not any(counts[name] for name in ("new", "quarantined", "unreadable", "cubed", "passed_over")):
             continue
         line = (

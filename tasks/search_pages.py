@@ -16,6 +16,8 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
+import orjson
+
 from catalog.errors import ArchiveError
 from catalog.products import Product
 from tasks.item_pages import Item, count_of, count_strays, identity, next_link
@@ -264,7 +266,7 @@ class Asker:
             parameters=request.parameters,
         )
         try:
-            page = json.loads(text)
+            page = _parsed(text)
         except ValueError as error:
             raise _no_page(self.archive) from error
         if not isinstance(page, dict):
@@ -331,6 +333,14 @@ def _status(error: Exception) -> int | None:
     """The HTTP status of a client's error; None where there was no answer."""
     status = getattr(error, "status_code", None)
     return status if isinstance(status, int) else None
+
+
+def _parsed(text: str) -> Any:
+    """A JSON document; NaN and other things that are no JSON are let pass, as archives let them."""
+    try:
+        return orjson.loads(text)
+    except ValueError:
+        return json.loads(text)
 
 
 def _no_page(archive: Archive) -> ArchiveError:

@@ -1,8 +1,10 @@
-"""Assets that could not be read: one row per scene and band, until the scene is cubed or replayed."""
+"""What could not be read or understood: one row per scene and band, until the scene is cubed or replayed."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict
+from datetime import UTC, datetime
 from urllib.parse import urlsplit, urlunsplit
 
 from sqlalchemy import Engine, and_, delete, insert, select
@@ -12,6 +14,9 @@ from catalog.database import write
 from catalog.ledger.records import Failure
 
 _table = tables.failures
+
+ITEM = "item"
+"""What stands for the band of a failure that is the item's own: there is no scene of it."""
 
 
 def record(engine: Engine, failure: Failure) -> None:
@@ -26,6 +31,19 @@ def record(engine: Engine, failure: Failure) -> None:
             "attempts": earlier + failure.attempts,
         }
         connection.execute(insert(_table).values(**row))
+
+
+def refuse(engine: Engine, cube: str, product: str, refusals: Mapping[str, str]) -> None:
+    """Note items that are no scenes; one that is noted with the same reasons stays as it is."""
+    if not refusals:
+        return
+    columns = (_table.c.scene_id, _table.c.message)
+    query = select(*columns).where(_table.c.cube == cube, _table.c.product == product, _table.c.band == ITEM)
+    with engine.connect() as connection:
+        noted = dict(connection.execute(query).tuples().all())
+    for item, why in refusals.items():
+        if noted.get(item) != why:
+            record(engine, Failure(cube, product, item, ITEM, "", None, 1, why, datetime.now(UTC)))
 
 
 def find(engine: Engine, cube: str | None, product: str | None, scene_id: str | None) -> list[Failure]:

@@ -288,6 +288,10 @@ class Ledger:
         )
         failures.record(self.engine, failure)
 
+    def refuse(self, cube: str, product: str, refusals: Mapping[str, str]) -> None:
+        """Items that could not be made into scenes: item id → reasons. A row each, of the band ``item``."""
+        failures.refuse(self.engine, cube, product, refusals)
+
     def failures(
         self, cube: str | None = None, product: str | None = None, scene_id: str | None = None
     ) -> list[Failure]:

@@ -7,8 +7,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-UNSTABLE = ("updated",)
-"""Properties that archives touch without changing the scene."""
+import orjson
+
+UNSTABLE = "updated"
+"""A property that archives touch without changing the scene."""
 
 
 def item_digest(item: Mapping[str, Any]) -> str:
@@ -17,25 +19,25 @@ def item_digest(item: Mapping[str, Any]) -> str:
     Two items of one digest make the same scene. The time of the last update is left out too: archives set it
     anew when they move a database.
     """
-    properties = item.get("properties")
-    if isinstance(properties, Mapping):
-        properties = {name: value for name, value in properties.items() if name not in UNSTABLE}
-    assets = item.get("assets")
-    if isinstance(assets, Mapping):
-        assets = {key: _without_signature(asset) for key, asset in assets.items()}
-    said = [
-        item.get("id"),
-        item.get("collection"),
-        item.get("geometry"),
-        item.get("bbox"),
-        properties,
-        assets,
-    ]
-    text = json.dumps(said, sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=12).hexdigest()
+    said = [item.get(name) for name in ("id", "collection", "geometry", "bbox", "properties", "assets")]
+    if isinstance(said[4], dict) and UNSTABLE in said[4]:
+        said[4] = {name: value for name, value in said[4].items() if name != UNSTABLE}
+    if isinstance(said[5], dict):
+        said[5] = {key: _without_signature(asset) for key, asset in said[5].items()}
+    return hashlib.blake2b(_canonical(said), digest_size=12).hexdigest()
 
 
 def _without_signature(asset: Any) -> Any:
-    if isinstance(asset, Mapping) and isinstance(asset.get("href"), str) and "?" in asset["href"]:
-        return {**asset, "href": asset["href"].split("?", 1)[0]}
+    href = asset.get("href") if isinstance(asset, dict) else None
+    if isinstance(href, str) and "?" in href:
+        return {**asset, "href": href.split("?", 1)[0]}
     return asset
+
+
+def _canonical(said: list[Any]) -> bytes:
+    """JSON with sorted keys; a refresh makes it of every item it is answered with, so it must be fast."""
+    try:
+        return orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+    except TypeError:
+        # Text that is no Unicode, and integers beyond 64 bits.
+        return json.dumps(said, sort_keys=True, default=str).encode("utf-8", "surrogatepass")

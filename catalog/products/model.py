@@ -105,6 +105,9 @@ class Product(_Strict):
     metadata_assets: tuple[str, ...] = Field(
         (), description="asset keys of files the radiometric rule reads, e.g. Landsat's MTL"
     )
+    scan_gaps: bool = Field(
+        False, description="scan lines are missing, in each band at another place: nodata there says nothing"
+    )
     licence: str = "unknown"
     attribution: str = ""
     notes: str = ""

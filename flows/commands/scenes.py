@@ -157,7 +157,12 @@ def replay(
         rows = [row for name in scene for row in _known(ledger, name, cube)]
     else:
         failed = {(row.cube, row.product, row.scene_id) for row in ledger.failures(cube)}
-        rows = [ledger.row(name, cube=of, product=product) for of, product, name in sorted(failed)]
+        # An item that could not be made into a scene is looked at by every search; there is nothing to replay.
+        rows = [
+            row
+            for of, product, name in sorted(failed)
+            for row in ledger.rows(None, product, of, scene_id=name)
+        ]
     for row in rows:
         if row.state is State.QUARANTINED:
             ledger.replay([row.scene_id], cube=row.cube, product=row.product)

@@ -83,6 +83,7 @@ def note(session: Session, found: Found) -> Found:
     """Take note of found scenes in the ledger, after it has been made to agree with the cube."""
     cube, recipe, searched = session.recipe.cube_name, session.recipe, found.result
     result = session.ledger.upsert(searched.scenes, cube, searched.digests)
+    session.ledger.refuse(cube, found.product.id, dict(searched.refusals))
     session.ledger.searches.note(
         cube,
         found.product.id,

@@ -646,6 +646,18 @@ def test_failures_of_an_asset_add_up_and_hold_no_signature(ledger: Ledger) -> No
     assert ledger.failures("d") == []
 
 
+def test_an_item_that_is_no_scene_is_a_row_with_its_reasons_and_stays_one(ledger: Ledger) -> None:
+    ledger.refuse("c", PRODUCT, {"item-1": "it has no B02"})
+    ledger.refuse("c", PRODUCT, {"item-1": "it has no B02", "item-2": "no time"})
+    rows = ledger.failures("c")
+    assert [(row.scene_id, row.band, row.message, row.attempts) for row in rows] == [
+        ("item-1", "item", "it has no B02", 1),
+        ("item-2", "item", "no time", 1),
+    ]
+    ledger.refuse("c", PRODUCT, {"item-1": "no geometry"})
+    assert {row.scene_id: row.message for row in ledger.failures("c")}["item-1"] == "no geometry"
+
+
 def test_failures_are_forgotten_once_the_scene_is_cubed(ledger: Ledger) -> None:
     ledger.upsert([scene("a"), scene("b", 1)], "c")
     for name in ("a", "b"):
