@@ -157,11 +157,11 @@ def replay(
         rows = [row for name in scene for row in _known(ledger, name, cube)]
     else:
         failed = {(row.cube, row.product, row.scene_id) for row in ledger.failures(cube)}
-        # An item that could not be made into a scene is looked at by every search; there is nothing to replay.
+        # An item that is no scene has a failure and no row: every search looks at it again anyway.
         rows = [
             row
-            for of, product, name in sorted(failed)
-            for row in ledger.rows(None, product, of, scene_id=name)
+            for named, product, name in sorted(failed)
+            for row in ledger.rows(product=product, cube=named, scene_id=name)
         ]
     for row in rows:
         if row.state is State.QUARANTINED:
