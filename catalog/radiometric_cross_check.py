@@ -31,7 +31,7 @@ FACTOR = 1.5
 def cross_check(
     product: Product, row: Mapping[str, Any], other: Product, other_row: Mapping[str, Any]
 ) -> Judgement:
-    """What a row of ``tasks.statistics`` says of another one of the same place and time.
+    """What a row of ``tasks.gate.statistics`` says of another one of the same place and time.
 
     Both rows have ``p50_<band>`` in reflectance and ``cloud_fraction``. The verdict is about the two of them:
     which one is wrong is told by their own.

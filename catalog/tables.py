@@ -84,7 +84,7 @@ scenes = Table(
     Column("seen_at", UtcDateTime, nullable=False),
     Column("changed_at", UtcDateTime, nullable=False),
     Column("item_digest", String),  # of the item it was made from: the same item is not looked at twice
-    Column("plan", String),  # locations and dates for which all was taken from it; see tasks.cube
+    Column("plan", String),  # locations and dates for which all was taken from it; see tasks.cube.scenes
     Column("passed_over", String),  # why nothing was
     CheckConstraint(f"state IN {_STATES}", name="state"),
     CheckConstraint(f"own_state IN {_OWN_STATES}", name="own_state"),

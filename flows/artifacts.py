@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 
 if TYPE_CHECKING:
-    from tasks.gate_result import GateResult
+    from tasks.gate.result import GateResult
 
 
 def gate_artifact(result: GateResult) -> None:

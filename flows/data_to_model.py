@@ -21,9 +21,9 @@ from flows.steps.report import report
 def data_to_model(recipe: str, overrides: list[str] | None = None) -> dict[str, Any]:
     """From scenes to registered encoders.
 
-    What is trained again after the refresh, and from which weights, is decided by ``tasks.training_plan``.
-    Where nothing changed, the report of the run that made the encoders is returned. The report is
-    written even where a dead encoder makes the run fail.
+    What is trained again after the refresh, and from which weights, is decided by
+    ``tasks.pretrain.training_plan``. Where nothing changed, the report of the run that made the encoders is
+    returned. The report is written even where a dead encoder makes the run fail.
     """
     refreshed = refresh(recipe, overrides)
     trained = pretrain(recipe, overrides)

@@ -118,7 +118,7 @@ def _series(path: Path, names: tuple[str, ...]) -> dict[str, NDArray[Any]]:
 
 
 def _common(bands: dict[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """As ``tasks.statistics`` decimates: the finest band's grid, at most 256 pixels a side."""
+    """As ``tasks.gate.statistics`` decimates: the finest band's grid, at most 256 pixels a side."""
     height, width = (max(band.shape[axis] for band in bands.values()) for axis in (0, 1))
     shape = (min(SIDE_PX, height), min(SIDE_PX, width))
     return {name: _thin(values, shape) for name, values in bands.items()}
@@ -358,7 +358,7 @@ def _radar_series(folder: Path) -> Iterator[RealScene]:
 
 
 def _radar(name: str, place: str, decibels: dict[str, NDArray[Any]]) -> RealScene:
-    from tasks.pixel_structure import equivalent_looks
+    from tasks.gate.pixel_structure import equivalent_looks
 
     power = {band: (10 ** (values / 10)).astype(np.float32) for band, values in decibels.items()}
     looks = equivalent_looks(power["VV"])

@@ -192,7 +192,7 @@ def _radar(scene: RealScene, product: Product) -> Iterator[_Variant]:
 
 
 def _looks(variant: _Variant, scene: RealScene) -> float:
-    from tasks.pixel_structure import equivalent_looks
+    from tasks.gate.pixel_structure import equivalent_looks
 
     if "VV" not in variant.bands or np.isnan(scene.looks):
         return scene.looks
@@ -239,9 +239,9 @@ def simulated_scenes(folder: Path) -> Iterator[RealScene]:
     from deployments.sandbox import make_sandbox
     from deployments.sandbox.plan import ALL_PRODUCTS
     from deployments.stac_server import serve_archive
-    from tasks.search import search_scenes
-    from tasks.side_files import complete_scenes
-    from tasks.statistics import decimated
+    from tasks.gate.statistics import decimated
+    from tasks.search.scenes import search_scenes
+    from tasks.search.side_files import complete_scenes
 
     info = make_sandbox(folder, size_m=1920, dates=2, products=ALL_PRODUCTS)
     with serve_archive(folder) as server:

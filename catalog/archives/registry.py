@@ -34,7 +34,7 @@ def load_archive(name_or_url: str, url: str | None = None) -> Archive:
     """An archive by name, or one at an address.
 
     An address of a described archive gives that archive. Of an unknown one nothing is assumed: properties are
-    filtered on this side until ``tasks.probe_archive`` has asked it. ``url`` says where a local archive (the
+    filtered on this side until ``tasks.search.probe`` has asked it. ``url`` says where a local archive (the
     sandbox) is being served.
 
     Raises

@@ -63,7 +63,7 @@ def probe(
 ) -> None:
     """Ask an archive what it can do: filters, sorting, methods, page size, counts, paging."""
     from catalog.archives import load_archive
-    from tasks.probe_archive import probe_archive
+    from tasks.search.probe import probe_archive
 
     found = probe_archive(load_archive(archive), collection=collection)
     if json:

@@ -18,8 +18,8 @@ from flows.progress import Progress
 from flows.session import Session
 from flows.steps import PLAIN
 from flows.steps.failures import may_pass, record_failure
-from tasks.cube import CubeResult, cube_scenes, plan_identity
-from tasks.search import SearchResult, clearest_first, search_scenes
+from tasks.cube.scenes import CubeResult, cube_scenes, plan_identity
+from tasks.search.scenes import SearchResult, clearest_first, search_scenes
 
 
 @dataclass(frozen=True)
@@ -167,7 +167,7 @@ def cube(
     progress: Progress,
 ) -> dict[str, CubeResult]:
     """Read every pending scene and add its samples in one commit for all products; then tell the ledger."""
-    from tasks.readers import load_reader
+    from tasks.readers.registry import load_reader
 
     locations = session.ledger.locations(session.recipe.cube_name)
     reader = load_reader(verify_checksums=session.recipe.verify_checksums)

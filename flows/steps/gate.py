@@ -21,7 +21,7 @@ from flows.steps import PLAIN
 from flows.steps.failures import may_pass, record_failure
 
 if TYPE_CHECKING:
-    from tasks.gate_result import GateResult
+    from tasks.gate.result import GateResult
 
 PORTION = 500
 """Scenes judged at a time: what a killed run has judged, the next one need not measure again."""
@@ -53,7 +53,7 @@ class Witnesses:
         self, product: Product, scenes: list[Scene], rows: tuple[dict[str, Any], ...]
     ) -> tuple[dict[str, Any], ...]:
         """The rows, with what other products of the same place and day could settle."""
-        from tasks.cross_check import settle
+        from tasks.gate.cross_check import settle
 
         for other, other_scenes, other_rows in self.measured:
             if other.id != product.id:
@@ -80,9 +80,9 @@ def gate(
     SwathError:   ``too-many-refused``.
     ArchiveError: ``scenes-unreachable``: most of them could not be read now.
     """
-    from tasks.gate import refuse_if_too_many
-    from tasks.gate_report import write_report
-    from tasks.gate_result import merge_results
+    from tasks.gate.judge import refuse_if_too_many
+    from tasks.gate.report import write_report
+    from tasks.gate.result import merge_results
 
     limits = session.recipe.products[product.id].gate
     judged = Judged()
@@ -114,9 +114,9 @@ def _judge(
     judged: Judged,
     progress: Progress,
 ) -> GateResult:
-    from tasks.gate import gate_scenes
-    from tasks.side_files import complete_scenes
-    from tasks.statistics import measure_scenes
+    from tasks.gate.judge import gate_scenes
+    from tasks.gate.statistics import measure_scenes
+    from tasks.search.side_files import complete_scenes
 
     cube, limits = session.recipe.cube_name, session.recipe.products[product.id].gate
     completed, incomplete = complete_scenes(scenes, product, archive)

@@ -18,12 +18,12 @@ from flows.artifacts import encoder_artifact, scores_artifact
 from flows.progress import Progress
 from flows.session import Session
 from flows.steps import PLAIN
-from tasks.refusal import dead
-from tasks.training_plan import LEARNING_PACKAGES, TrainingPlan
+from tasks.pretrain.training_plan import LEARNING_PACKAGES, TrainingPlan
+from tasks.register.refusal import dead
 
 if TYPE_CHECKING:
     from models.vitality import Vitality
-    from tasks.evaluate import EvaluationResult
+    from tasks.evaluate.encoder import EvaluationResult
 
 
 @dataclass(frozen=True)
@@ -96,8 +96,8 @@ def _ancestors(session: Session, plan: TrainingPlan) -> tuple[Encoder, ...]:
 @task(name="evaluate", task_run_name="evaluate {candidate.item.encoder}", **PLAIN)
 def evaluate(session: Session, candidate: Candidate, progress: Progress) -> Judgement:
     """Score the encoder on every task of the recipe that fits it, and measure whether it lives."""
-    from tasks.check_vitality import check_vitality
-    from tasks.evaluate import evaluate_encoder
+    from tasks.evaluate.encoder import evaluate_encoder
+    from tasks.register.check_vitality import check_vitality
 
     name, what = candidate.item.encoder, f"evaluate {candidate.item.encoder}"
     total = len(candidate.evaluations) + 1
@@ -163,7 +163,7 @@ def register(session: Session, judgement: Judgement) -> dict[str, Any]:
     ------
     EncoderError: ``encoder-dead``, with every reason.
     """
-    from tasks.register import decide_promotion, register_encoder
+    from tasks.register.encoder import decide_promotion, register_encoder
 
     candidate, recipe = judgement.candidate, session.recipe
     run_id = f"evaluate-{candidate.item.encoder}-{candidate.identity[:12]}"

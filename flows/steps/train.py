@@ -13,10 +13,10 @@ from flows.artifacts import curves_artifact
 from flows.progress import Progress
 from flows.session import Session
 from flows.steps import PLAIN
-from tasks.training_plan import TrainingPlan, plan_pretraining
+from tasks.pretrain.training_plan import TrainingPlan, plan_pretraining
 
 if TYPE_CHECKING:
-    from tasks.pretrain import PretrainResult
+    from tasks.pretrain.run import PretrainResult
 
 
 @task(name="plan", task_run_name="plan {item.encoder}", **PLAIN)
@@ -55,7 +55,7 @@ def _samples_since(session: Session, item: Pretraining, old: str, new: str) -> i
 def train(session: Session, plan: TrainingPlan, progress: Progress) -> PretrainResult:
     """Run one training to its end; a run that was killed goes on from its last checkpoint."""
     from models.training_spec import TrainingSpec
-    from tasks.pretrain import run_pretraining
+    from tasks.pretrain.run import run_pretraining
     from tasks.report.page import read_metrics
 
     item = session.recipe.pretraining(plan.encoder)

@@ -81,7 +81,7 @@ def read_annotation(scene: Scene, measurements: Sequence[str], archive: Archive)
         )
 
     def fetch(pair: tuple[tuple[str, str], SceneAsset]) -> bytes:
-        from tasks.side_files import fetch_text
+        from tasks.search.side_files import fetch_text
 
         (part, _), asset = pair
         if part == "product":

@@ -24,8 +24,8 @@ from tasks.grd.calibration import noise_power, sigma_nought
 from tasks.grd.geocoding import RadarGeometry
 from tasks.grd.scene_annotation import SceneAnnotation, read_annotation
 from tasks.grd.terrain import ControlPoints, ElevationModel, Terrain
-from tasks.readers import WindowPixels, WindowRequest
 from tasks.readers.assets import OpenAsset
+from tasks.readers.contract import WindowPixels, WindowRequest
 from tasks.readers.flags import empty_pixels, window_flags
 from tasks.readers.plan import BandFile, batches
 from tasks.readers.window import fill_value

@@ -15,8 +15,8 @@ from rasterio.errors import RasterioError
 from catalog.errors import ArchiveError, SceneError
 from catalog.grids import Grid
 from catalog.scenes import SceneAsset
-from tasks.readers import ReadFailure
 from tasks.readers.checksums import download_checked
+from tasks.readers.contract import ReadFailure
 from tasks.readers.http_ranges import (
     ATTEMPTS,
     PAUSE_S,

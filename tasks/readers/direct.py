@@ -21,8 +21,8 @@ from catalog.grids import Grid
 from catalog.products import Product
 from catalog.scenes import Scene, SceneAsset
 from tasks.grd import is_ground_range, read_ground_range
-from tasks.readers import WindowPixels, WindowRequest
 from tasks.readers.assets import OpenAsset
+from tasks.readers.contract import WindowPixels, WindowRequest
 from tasks.readers.flags import empty_pixels, window_flags
 from tasks.readers.http_ranges import ATTEMPTS, PAUSE_S
 from tasks.readers.plan import (
@@ -65,7 +65,7 @@ class DirectReader:
     def read(
         self, scene: Scene, product: Product, windows: Sequence[WindowRequest], archive: Archive
     ) -> Iterator[WindowPixels]:
-        """See ``tasks.readers.Reader``; windows come in batches of neighbours."""
+        """See ``tasks.readers.contract.Reader``; windows come in batches of neighbours."""
         bands, quality = band_files(scene, product), quality_files(scene, product)
         if not windows:
             return

@@ -14,7 +14,7 @@ from catalog.grids import Grid
 from catalog.products import Product
 from catalog.samples import Location
 from catalog.scenes import Scene, SceneAsset
-from tasks.readers import WindowRequest
+from tasks.readers.contract import WindowRequest
 
 FOOTPRINT_MARGIN_DEG = 0.002
 """Catalogued footprints are outlines of a few points, and need not be exact to the pixel."""

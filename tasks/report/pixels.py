@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.products.model import Product
-from tasks.evaluation_set import sample_grids
+from tasks.evaluate.evaluation_set import sample_grids
 
 CELL_PX = 96
 """Side of one sample in a quicklook, about."""

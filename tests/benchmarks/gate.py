@@ -21,10 +21,10 @@ from catalog.quality import FLAGS
 from catalog.radiometry import calibrate
 from catalog.recipes import GateLimits
 from catalog.scenes import SceneAsset
-from tasks.gate import gate_scenes
-from tasks.gate_result import GateResult
-from tasks.pixel_structure import equivalent_looks
-from tasks.statistics import describe
+from tasks.gate.judge import gate_scenes
+from tasks.gate.pixel_structure import equivalent_looks
+from tasks.gate.result import GateResult
+from tasks.gate.statistics import describe
 from tests.benchmarks.table import arguments, show
 from tests.catalog.made_up import scene_of
 from tests.conftest import REPOSITORY
@@ -46,7 +46,7 @@ def gate_of(scenes: Sequence[RealScene]) -> GateResult:
 
 
 def row_of(scene: RealScene) -> dict[str, Any]:
-    """A scene's row of ``tasks.statistics``."""
+    """A scene's row of ``tasks.gate.statistics``."""
     return _row(scene, _product([scene]))
 
 

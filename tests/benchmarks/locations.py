@@ -43,7 +43,7 @@ request = LocationRequest(size_m=2640, split={"block_m": 26400, "buffer_m": 5000
 start = time.process_time()
 places = sample_locations(request, Area(bbox=(-180, -80, 180, 84)), [load_product("sentinel-2-l2a")])
 seconds = time.process_time() - start
-from tasks.footprints import PlaceIndex
+from tasks.cube.footprints import PlaceIndex
 start = time.process_time()
 PlaceIndex(places)
 index = time.process_time() - start

@@ -18,12 +18,12 @@ from catalog.products import Product
 from catalog.recipes import Area, GateLimits, Period, Recipe, parse_recipe
 from catalog.scenes import Scene
 from deployments.sandbox import SandboxInfo
-from tasks.cube import CubeResult, cube_scenes
-from tasks.gate import gate_scenes
+from tasks.cube.scenes import CubeResult, cube_scenes
+from tasks.gate.judge import gate_scenes
+from tasks.gate.statistics import measure_scenes
 from tasks.readers.direct import DirectReader
-from tasks.search import search_scenes
-from tasks.side_files import complete_scenes
-from tasks.statistics import measure_scenes
+from tasks.search.scenes import search_scenes
+from tasks.search.side_files import complete_scenes
 from tests.tasks.scene_files import built_in
 
 LENIENT = GateLimits(max_cloud_fraction=1, max_nodata_fraction=1, max_saturated_fraction=1)

@@ -24,12 +24,12 @@ from catalog.settings import Settings, load_settings
 from deployments.sandbox import SandboxInfo
 from deployments.stac_server import ArchiveServer, serve_archive
 from deployments.stac_server.folder_changes import take_out
-from tasks.cube import CubeResult
+from tasks.cube.scenes import CubeResult
 from tests.tasks.scene_files import built_in
 
 if TYPE_CHECKING:
     from flows.session import Session
-    from tasks.gate_result import GateResult
+    from tasks.gate.result import GateResult
 
 CUBE = "following"
 Samples = dict[tuple[str, str], list[NDArray[Any]]]

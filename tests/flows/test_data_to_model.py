@@ -17,8 +17,8 @@ from catalog.encoders import open_catalog
 from catalog.products.model import array_name
 from catalog.samples import pixels_sha256
 from deployments.sandbox import SandboxInfo
-from tasks.readers import load_reader
 from tasks.readers.plan import plan_windows
+from tasks.readers.registry import load_reader
 from tests.flows.installation import ENCODERS, Installation
 
 PRODUCTS = ("sentinel-2-l2a", "sentinel-1-rtc", "landsat-oli-sr", "enmap-l2a")

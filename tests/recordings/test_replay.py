@@ -13,8 +13,8 @@ from catalog.archives import load_archive
 from catalog.products import load_product
 from catalog.recipes import Area, Period
 from catalog.scenes import Scene
-from tasks.probe_archive import probe_archive
-from tasks.search import SearchResult, search_scenes
+from tasks.search.probe import probe_archive
+from tasks.search.scenes import SearchResult, search_scenes
 from tests.recordings.library import recordings
 from tests.recordings.replay import replay
 

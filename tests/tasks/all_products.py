@@ -21,7 +21,7 @@ from deployments.sandbox.make import simulate_scene
 from deployments.sandbox.observation import Observation
 from deployments.sandbox.plan import ALL_PRODUCTS, plan_scenes
 from deployments.stac_server import serve_archive
-from tasks.search import search_scenes
+from tasks.search.scenes import search_scenes
 from tests.tasks.sandbox_archive import Sandbox
 from tests.tasks.scene_files import built_in
 

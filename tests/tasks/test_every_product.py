@@ -23,11 +23,11 @@ from catalog.radiometry import conversion, to_physical
 from catalog.scenes import Scene, SceneAsset
 from catalog.wavelengths import foreign_bands, scene_wavelengths
 from deployments.sandbox.plan_landsat import SLC_OFF
-from tasks.cube import CubeResult, cube_scenes
-from tasks.gate import gate_scenes
-from tasks.readers import load_reader
-from tasks.side_files import complete_scenes
-from tasks.statistics import measure_scenes
+from tasks.cube.scenes import CubeResult, cube_scenes
+from tasks.gate.judge import gate_scenes
+from tasks.gate.statistics import measure_scenes
+from tasks.readers.registry import load_reader
+from tasks.search.side_files import complete_scenes
 from tests.tasks.all_products import GRIDDED, recipe_for, scenes_of, truth_of
 from tests.tasks.sandbox_archive import Sandbox
 from tests.tasks.scene_files import built_in

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from catalog.cubes import Cube
-from tasks.cube import CubeResult
+from tasks.cube.scenes import CubeResult
 from tests.tasks.grd.grd_archive import Radar, small_radar_archive
 
 

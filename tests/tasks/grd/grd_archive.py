@@ -24,9 +24,9 @@ from deployments.sandbox.landscape import Ground, make_landscape
 from deployments.sandbox.make import simulate_scene
 from deployments.sandbox.plan import Observation, plan_scenes
 from deployments.stac_server import serve_archive
-from tasks.cube import CubeResult, cube_scenes
+from tasks.cube.scenes import CubeResult, cube_scenes
 from tasks.readers.direct import DirectReader
-from tasks.search import search_scenes
+from tasks.search.scenes import search_scenes
 
 GRD, RTC = "sentinel-1-grd", "sentinel-1-rtc"
 SEED, SIZE_M = 7, 1920

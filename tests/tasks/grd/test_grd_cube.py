@@ -16,10 +16,10 @@ from catalog.products import load_product
 from catalog.radiometry import calibrate, conversion, to_physical
 from catalog.recipes import ProductRequest
 from deployments.sandbox.landscape import MARGIN
-from tasks.cube import CubeResult
+from tasks.cube.scenes import CubeResult
+from tasks.gate.statistics import measure_scenes
 from tasks.readers import ReadFailure
 from tasks.readers.plan import plan_windows
-from tasks.statistics import measure_scenes
 from tests.tasks.grd.grd_archive import (
     GRD,
     QUICK,

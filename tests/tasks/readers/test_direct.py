@@ -17,7 +17,7 @@ from catalog.errors import SceneError
 from catalog.products import Product
 from catalog.quality import FLAGS
 from catalog.scenes import SceneAsset
-from tasks.readers import ReadFailure, WindowPixels, WindowRequest
+from tasks.readers.contract import ReadFailure, WindowPixels, WindowRequest
 from tasks.readers.direct import DirectReader
 from tests.tasks.range_server import RangeServer, Request, serve_ranges
 from tests.tasks.scene_files import (

@@ -1,0 +1,1 @@
+"""Chooses which scene is read where, reads it, and adds the samples to a cube."""

@@ -1,0 +1,1 @@
+"""Measures new scenes and judges them: by their metadata and by figures of their pixels."""
