@@ -27,9 +27,9 @@ from catalog.radiometry import Calibration, calibrate, conversion, to_physical
 from catalog.scenes import Scene
 from tasks.gate.pixel_evidence import pixel_evidence
 from tasks.gate.pixel_structure import equivalent_looks
-from tasks.grd import decimated_sigma0, is_ground_range
 from tasks.readers.assets import OpenAsset
 from tasks.readers.flags import cloud_fraction, empty_pixels, window_flags
+from tasks.readers.grd import decimated_sigma0, is_ground_range
 from tasks.readers.http_ranges import ATTEMPTS
 from tasks.readers.plan import BandFile, QualityFile, band_files, quality_files
 from tasks.readers.window import check_bands

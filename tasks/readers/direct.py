@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from catalog.grids import Grid
 from catalog.products import Product
 from catalog.scenes import Scene, SceneAsset
-from tasks.grd import is_ground_range, read_ground_range
 from tasks.readers.assets import OpenAsset
 from tasks.readers.contract import WindowPixels, WindowRequest
 from tasks.readers.flags import empty_pixels, window_flags
+from tasks.readers.grd import is_ground_range, read_ground_range
 from tasks.readers.http_ranges import ATTEMPTS, PAUSE_S
 from tasks.readers.plan import (
     BandFile,

@@ -18,7 +18,8 @@ from deployments.sandbox.sensors.landsat_instruments import INSTRUMENTS
 from deployments.stac_server import serve_archive
 from tasks.readers import ReadFailure
 from tasks.readers.plan import quality_files
-from tasks.search.side_files import complete_scenes, fetch_text, find_partners
+from tasks.readers.text_files import fetch_text
+from tasks.search.side_files import complete_scenes, find_partners
 from tests.tasks.all_products import observation, scenes_of
 from tests.tasks.sandbox_archive import Sandbox
 from tests.tasks.scene_files import built_in

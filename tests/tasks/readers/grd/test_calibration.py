@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalog.normalise.sentinel1_annotation import AzimuthBlock, LineVector, NoiseAnnotation
-from tasks.grd.border import BOX_PX, border_noise
-from tasks.grd.calibration import noise_power, on_raster, sigma_nought
-from tasks.grd.windows import interpolated
+from tasks.readers.grd.border import BOX_PX, border_noise
+from tasks.readers.grd.calibration import noise_power, on_raster, sigma_nought
+from tasks.readers.grd.windows import interpolated
 
 CALIBRATION = (
     LineVector(-5.0, np.array([0.0, 30.0, 60.0]), np.array([400.0, 450.0, 430.0])),

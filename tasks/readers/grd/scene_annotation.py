@@ -19,6 +19,7 @@ from catalog.normalise.sentinel1_annotation import (
     read_product_annotation,
 )
 from catalog.scenes import Scene, SceneAsset
+from tasks.readers.text_files import fetch_text
 
 if TYPE_CHECKING:
     from catalog.archives import Archive
@@ -81,8 +82,6 @@ def read_annotation(scene: Scene, measurements: Sequence[str], archive: Archive)
         )
 
     def fetch(pair: tuple[tuple[str, str], SceneAsset]) -> bytes:
-        from tasks.search.side_files import fetch_text
-
         (part, _), asset = pair
         if part == "product":
             asset = dataclasses.replace(asset, href=product_annotation_href(asset.href))

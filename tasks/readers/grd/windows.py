@@ -19,14 +19,14 @@ from catalog.errors import SceneError
 from catalog.grids import Grid
 from catalog.products import Product
 from catalog.scenes import Scene
-from tasks.grd.border import BOX_PX, REACH_PX, border_noise
-from tasks.grd.calibration import noise_power, sigma_nought
-from tasks.grd.geocoding import RadarGeometry
-from tasks.grd.scene_annotation import SceneAnnotation, read_annotation
-from tasks.grd.terrain import ControlPoints, ElevationModel, Terrain
 from tasks.readers.assets import OpenAsset
 from tasks.readers.contract import WindowPixels, WindowRequest
 from tasks.readers.flags import empty_pixels, window_flags
+from tasks.readers.grd.border import BOX_PX, REACH_PX, border_noise
+from tasks.readers.grd.calibration import noise_power, sigma_nought
+from tasks.readers.grd.geocoding import RadarGeometry
+from tasks.readers.grd.scene_annotation import SceneAnnotation, read_annotation
+from tasks.readers.grd.terrain import ControlPoints, ElevationModel, Terrain
 from tasks.readers.plan import BandFile, batches
 from tasks.readers.window import fill_value
 
@@ -143,7 +143,7 @@ class _SceneJob:
             return self._terrain[name]
 
     def _slant(self, grid: Grid, terrain: Terrain) -> _Slant | None:
-        from tasks.grd.terrain import degrees_of
+        from tasks.readers.grd.terrain import degrees_of
 
         product = self.annotation.product
         line, pixel = self.geometry.locate(*degrees_of(grid), terrain.heights_m(grid))

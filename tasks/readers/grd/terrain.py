@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from catalog.errors import UsageError
 from catalog.grids import Grid
-from tasks.grd.geocoding import RadarGeometry
+from tasks.readers.grd.geocoding import RadarGeometry
 
 STEPS = 3
 """From the mean height to that of the control points: each step's error is a small share of the last."""

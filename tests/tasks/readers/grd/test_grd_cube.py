@@ -20,7 +20,7 @@ from tasks.cube.scenes import CubeResult
 from tasks.gate.statistics import measure_scenes
 from tasks.readers import ReadFailure
 from tasks.readers.plan import plan_windows
-from tests.tasks.grd.grd_archive import (
+from tests.tasks.readers.grd.grd_archive import (
     GRD,
     QUICK,
     RTC,

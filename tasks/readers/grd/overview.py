@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from catalog.products import Product
 from catalog.scenes import Scene
-from tasks.grd.border import border_noise
-from tasks.grd.calibration import noise_power, sigma_nought
-from tasks.grd.scene_annotation import read_annotation
-from tasks.grd.windows import check_measurement, checked_geometry
 from tasks.readers.assets import OpenAsset
 from tasks.readers.flags import empty_pixels, window_flags
+from tasks.readers.grd.border import border_noise
+from tasks.readers.grd.calibration import noise_power, sigma_nought
+from tasks.readers.grd.scene_annotation import read_annotation
+from tasks.readers.grd.windows import check_measurement, checked_geometry
 from tasks.readers.http_ranges import ATTEMPTS
 from tasks.readers.plan import BandFile, band_files
 from tasks.readers.window import fill_value
@@ -51,7 +51,7 @@ def decimated_sigma0(
 
     Raises
     ------
-    SceneError: as ``tasks.grd.windows.read_ground_range``.
+    SceneError: as ``tasks.readers.grd.windows.read_ground_range``.
     """
     files = band_files(scene, product)
     annotation = read_annotation(scene, [file.asset.key for file in files], archive)

@@ -20,10 +20,10 @@ from deployments.sandbox.landscape import Ground
 from deployments.sandbox.sensors import Raster
 from deployments.sandbox.sensors.sentinel1_grd import height_at, scene_pass
 from deployments.sandbox.write import write_cog
-from tasks.grd.geocoding import SPEED_OF_LIGHT_M_S, RadarGeometry
-from tasks.grd.terrain import ControlPoints, ElevationModel, degrees_of
 from tasks.readers import WindowRequest
-from tests.tasks.grd.grd_archive import GRD, QUICK, Radar, changed, grounds, observations
+from tasks.readers.grd.geocoding import SPEED_OF_LIGHT_M_S, RadarGeometry
+from tasks.readers.grd.terrain import ControlPoints, ElevationModel, degrees_of
+from tests.tasks.readers.grd.grd_archive import GRD, QUICK, Radar, changed, grounds, observations
 from tests.tasks.scene_files import built_in
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from catalog.cubes import Cube
 from tasks.cube.scenes import CubeResult
-from tests.tasks.grd.grd_archive import Radar, small_radar_archive
+from tests.tasks.readers.grd.grd_archive import Radar, small_radar_archive
 
 
 @pytest.fixture(scope="session")
