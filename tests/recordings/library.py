@@ -101,3 +101,40 @@ def saved_items(realdata: Path) -> Iterator[tuple[str | None, dict[str, Any]]]:
         document = json.loads(file.read_text(encoding="utf-8"))
         if folder != "mlm" and document.get("type") == "Feature":
             yield of_folder.get(folder), document
+    for table in sorted(root.glob("*/*/*.parquet")):
+        archive = of_folder.get(table.relative_to(root).parts[0])
+        yield from ((archive, item) for item in items_of_table(table))
+
+
+def items_of_table(table: Path) -> Iterator[dict[str, Any]]:
+    """The items of a stac-geoparquet file, as an archive would answer them."""
+    from pyarrow import parquet
+    from shapely import from_wkb
+    from shapely.geometry import mapping
+
+    top = {
+        "type",
+        "stac_version",
+        "stac_extensions",
+        "id",
+        "links",
+        "assets",
+        "collection",
+        "bbox",
+        "geometry",
+    }
+    for row in parquet.read_table(table).to_pylist():
+        box = row["bbox"]
+        properties = {key: value for key, value in row.items() if key not in top and value is not None}
+        assets = {
+            key: {name: value for name, value in asset.items() if value is not None}
+            for key, asset in row["assets"].items()
+            if asset is not None
+        }
+        yield {
+            **{key: row[key] for key in ("type", "stac_version", "id", "collection", "links")},
+            "bbox": [box[side] for side in ("xmin", "ymin", "xmax", "ymax")],
+            "geometry": mapping(from_wkb(row["geometry"])),
+            "assets": assets,
+            "properties": properties | {"datetime": row["datetime"].isoformat()},
+        }
