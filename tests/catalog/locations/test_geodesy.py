@@ -19,7 +19,7 @@ from catalog.products import load_product
 from catalog.recipes import Area, LocationRequest, SplitRule
 from catalog.samples import Location
 from catalog.windows import equator_m, from_degrees, to_degrees, zones_of
-from tests.catalog.test_locations import gaps_between_splits_m
+from tests.catalog.locations.test_locations import gaps_between_splits_m
 
 S2 = load_product("sentinel-2-l2a")
 GEOD = Geod(ellps="WGS84")
