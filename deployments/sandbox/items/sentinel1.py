@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any
 
 from deployments.sandbox.items.described import (
@@ -13,6 +14,7 @@ from deployments.sandbox.items.described import (
     projection,
     slice_times,
 )
+from deployments.sandbox.observation import Observation
 
 
 def describe(what: Described) -> tuple[dict[str, Any], dict[str, Any], list[str]]:
@@ -46,6 +48,18 @@ def describe(what: Described) -> tuple[dict[str, Any], dict[str, Any], list[str]
         "s1:shape": list(reversed(grid.shape)),
         "proj:epsg": grid.epsg,
         **projection(grid, nine=True),
+        **acquisition(seen, start, end, orbit),
+    }
+    return (
+        properties,
+        assets,
+        extensions("sar/v1.0.0", "sat/v1.0.0", "projection/v1.1.0", "file/v2.0.0", "raster/v1.1.0"),
+    )
+
+
+def acquisition(seen: Observation, start: datetime, end: datetime, orbit: int) -> dict[str, Any]:
+    """What an item of either level says of the pass; ``orbit`` is the absolute one."""
+    return {
         "start_datetime": str(start),
         "end_datetime": str(end),
         "created": seen.generated.strftime(ISO),
@@ -76,8 +90,3 @@ def describe(what: Described) -> tuple[dict[str, Any], dict[str, Any], list[str]
         "s1:instrument_configuration_ID": "7",
         "sat:platform_international_designator": "2014-016A",
     }
-    return (
-        properties,
-        assets,
-        extensions("sar/v1.0.0", "sat/v1.0.0", "projection/v1.1.0", "file/v2.0.0", "raster/v1.1.0"),
-    )

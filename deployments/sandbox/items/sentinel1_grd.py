@@ -14,6 +14,7 @@ from deployments.sandbox.items.described import (
     extensions,
     slice_times,
 )
+from deployments.sandbox.items.sentinel1 import acquisition
 
 _WORDS = {"v": "vertical", "h": "horizontal"}
 
@@ -52,35 +53,7 @@ def describe(what: Described) -> tuple[dict[str, Any], dict[str, Any], list[str]
         "platform": "SENTINEL-1A",
         "s1:shape": [pixels, lines],
         **_invented_geometry(what, lines, pixels),
-        "start_datetime": str(start),
-        "end_datetime": str(end),
-        "created": seen.generated.strftime(ISO),
-        "constellation": "Sentinel-1",
-        "s1:resolution": "high",
-        "s1:datatake_id": str(orbit * 8 + 5),
-        "s1:orbit_source": "RESORB" if seen.role == "reprocessed" else "PREORB",
-        "s1:slice_number": "7" if seen.ascending else "12",
-        "s1:total_slices": "19",
-        "sar:looks_range": 5,
-        "sat:orbit_state": "ascending" if seen.ascending else "descending",
-        "sar:product_type": "GRD",
-        "sar:looks_azimuth": 1,
-        "sar:polarizations": ["VV", "VH"],
-        "sar:frequency_band": "C",
-        "sat:absolute_orbit": orbit,
-        "sat:relative_orbit": seen.orbit,
-        "s1:processing_level": "1",
-        "sar:instrument_mode": "IW",
-        "sar:center_frequency": 5.405,
-        "sar:resolution_range": 20,
-        "s1:product_timeliness": seen.version,
-        "sar:resolution_azimuth": 22,
-        "sar:pixel_spacing_range": 10,
-        "sar:observation_direction": "right",
-        "sar:pixel_spacing_azimuth": 10,
-        "sar:looks_equivalent_number": 4.4,
-        "s1:instrument_configuration_ID": "7",
-        "sat:platform_international_designator": "2014-016A",
+        **acquisition(seen, start, end, orbit),
     }
     return properties, assets, extensions("sar/v1.0.0", "sat/v1.0.0", "projection/v1.1.0")
 
