@@ -140,15 +140,16 @@ class ProductRequest(Strict):
     dates: DateRequest = DateRequest()
 
 
+SHARES: dict[Split, float] = {"pretrain": 0.6, "probe": 0.2, "test": 0.2}
+
+
 class SplitRule(Strict):
     """How places are kept apart; fixed when a location is sampled."""
 
     by: Literal["block", "tile"] = "block"
     block_m: float = Field(1920, gt=0, description="side of a spatial block, metres")
     buffer_m: float = Field(0, ge=0, description="locations closer than this to another split are dropped")
-    shares: dict[Split, float] = Field(
-        default_factory=lambda: {"pretrain": 0.6, "probe": 0.2, "test": 0.2}, description="of the blocks"
-    )
+    shares: dict[Split, float] = Field(default_factory=lambda: dict(SHARES), description="of the blocks")
     tiles: dict[Split, tuple[str, ...]] = Field(
         default_factory=dict, description="for `by: tile`: which tiles belong to which split"
     )
