@@ -164,7 +164,7 @@ def wavelength_doubt(product: Product, scene: Scene) -> str | None:
 
 
 def statistics_table(rows: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
-    """One row per scene: ``tasks.statistics.scene_statistics``."""
+    """One row per scene: ``tasks.gate.statistics.scene_statistics``."""
     import pandas as pd
 
     return pd.DataFrame([dict(row) for row in rows])
