@@ -126,7 +126,7 @@ def licence_lines(manifest: Mapping[str, Any]) -> Iterator[str]:
     for labels in manifest.get("evaluated_on") or ():
         terms = labels["allows"]
         yield from _field(
-            "evaluated on",
+            "labels",
             f"{labels['label_set']} ({labels['licence']}), commercial use: "
             f"{_answer(terms['commercial_use'])}; labels are no part of the weights",
         )
