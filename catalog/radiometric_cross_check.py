@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from catalog.products.model import Band, Product
-from catalog.radiometric_truth import Judgement, sees_ground
+from catalog.radiometric_bands import sees_ground
+from catalog.radiometric_truth import Judgement
 
 FROM_NM = 600.0
 SAME_BAND_NM = 30.0

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.products.model import Product
+from catalog.radiometric_bands import is_visible, sees_ground, shows_clipping
 from catalog.radiometry import Calibration, conversion, to_physical
 
 Verdict = Literal["agrees", "contradicts", "undecidable"]
@@ -144,7 +145,7 @@ def gather_evidence(
         low_end = raw == _lowest(product) if product.scan_gaps else nothing | (raw == _lowest(product))
         if sees_ground(product, name):
             cut |= low_end
-            if _visible(product, name):
+            if is_visible(product, name):
                 bright |= raw * calibration.scale[place] + calibration.offset[place] > BRIGHT
         taken = raw[clear & ~nothing]
         if fill is not None and share > FILL_SHARE:
@@ -196,7 +197,7 @@ def _broken(product: Product, calibration: Calibration, evidence: Evidence) -> s
                 f"{name}: {100 * band.wrapped_share:.2g} % of its numbers lie just below the largest there "
                 "is, as negative ones do in an unsigned file: an offset was taken off that was not there"
             )
-        if _shows_clipping(product, name) and band.clipped_share > CLIPPED_SHARE[1]:
+        if shows_clipping(product, name) and band.clipped_share > CLIPPED_SHARE[1]:
             return (
                 f"{name}: {100 * band.clipped_share:.2g} % of its pixels are cut off at the lowest number: "
                 "an offset was taken off that was not there"
@@ -230,7 +231,7 @@ def _reflectance(product: Product, calibration: Calibration, evidence: Evidence)
             "contradicts", f"{shown}, darker than black: an offset of {size:g} was applied twice"
         )
     for name in evidence.bands:
-        if _shows_clipping(product, name) and evidence.bands[name].clipped_share > CLIPPED_SHARE[0]:
+        if shows_clipping(product, name) and evidence.bands[name].clipped_share > CLIPPED_SHARE[0]:
             share = 100 * evidence.bands[name].clipped_share
             return Judgement("undecidable", f"{name}: {share:.2g} % of its pixels lie at the lowest number")
     if cirrus is not None and evidence.clear_pixels >= FEWEST_CIRRUS_PIXELS:
@@ -243,7 +244,7 @@ def _reflectance(product: Product, calibration: Calibration, evidence: Evidence)
         return Judgement(
             "undecidable", f"nothing is brighter than {read[brightest].high:.2g}: water, or a factor"
         )
-    visible = {n: b.low / size for n, b in read.items() if _visible(product, n)}
+    visible = {n: b.low / size for n, b in read.items() if is_visible(product, n)}
     if not visible:
         return Judgement("undecidable", "it has no visible band, in which all dark ground is dark")
     offset_in_pixels = _stated_size(calibration) > 0
@@ -327,40 +328,6 @@ def _stated_size(calibration: Calibration) -> float:
 
 def _factor_only(product: Product) -> bool:
     return product.radiometry.rule == "landsat-toa"
-
-
-def sees_ground(product: Product, name: str) -> bool:
-    """Whether a band shows the reflectance of what lies below."""
-    return _reflects(product, name) and not _opaque(product.band(name).center_nm)
-
-
-def _reflects(product: Product, name: str) -> bool:
-    return product.band(name).quantity == "reflectance"
-
-
-def visible_bands(product: Product) -> list[str]:
-    """Blue to red: bands in which all dark ground is dark."""
-    return [name for name in product.band_names if _visible(product, name)]
-
-
-def _visible(product: Product, name: str) -> bool:
-    return _reflects(product, name) and 450 <= (product.band(name).center_nm or 0.0) <= 690
-
-
-def _shows_clipping(product: Product, name: str) -> bool:
-    """Whether no ground is so dark in the band that its processor writes the lowest number often.
-
-    Asked only of products that have an offset to be taken off.
-    """
-    if product.radiometry.rule == "linear" and not product.radiometry.offset:
-        return False
-    band = product.band(name)
-    return band.common_name == "cirrus" or (_visible(product, name) and (band.center_nm or 0.0) <= 600)
-
-
-def _opaque(centre_nm: float | None) -> bool:
-    """Whether water vapour hides the ground there; what is left after correction is noise about zero."""
-    return centre_nm is not None and any(a <= centre_nm <= b for a, b in ((1340, 1480), (1780, 2000)))
 
 
 def _empty(stack: NDArray[Any], nodata: float | None) -> NDArray[np.bool_]:

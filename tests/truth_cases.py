@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.products import Product
+from catalog.radiometric_bands import visible_bands
 from catalog.radiometric_truth import (
     FEWEST_PIXELS,
     FEWEST_RADAR_PIXELS,
     Judgement,
     gather_evidence,
     judge_radiometry,
-    visible_bands,
 )
 from catalog.radiometry import Calibration, calibrate
 from tests.catalog.made_up import scene_of

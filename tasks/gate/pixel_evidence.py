@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from catalog.products import Product
 from catalog.quality import FLAGS
-from catalog.radiometric_truth import gather_evidence, judge_radiometry, sees_ground
+from catalog.radiometric_bands import sees_ground
+from catalog.radiometric_truth import gather_evidence, judge_radiometry
 from catalog.radiometry import Calibration, conversion, to_physical
 from tasks.gate.pixel_structure import band_order_gain, strongest_stripes
 

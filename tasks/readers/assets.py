@@ -17,16 +17,8 @@ from catalog.grids import Grid
 from catalog.scenes import SceneAsset
 from tasks.readers.checksums import download_checked
 from tasks.readers.contract import ReadFailure
-from tasks.readers.http_ranges import (
-    ATTEMPTS,
-    PAUSE_S,
-    Diagnosis,
-    Fetched,
-    FetchFailed,
-    corrupt,
-    fetch_range,
-    refuse_foreign,
-)
+from tasks.readers.diagnosis import Diagnosis, corrupt
+from tasks.readers.http_ranges import ATTEMPTS, PAUSE_S, Fetched, FetchFailed, fetch_range, refuse_foreign
 from tasks.readers.remote_file import Handle, RemoteFile
 from tasks.signing import redact, unsigned
 

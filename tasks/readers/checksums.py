@@ -12,7 +12,8 @@ import threading
 from collections.abc import Callable
 
 from catalog.scenes import SceneAsset
-from tasks.readers.http_ranges import Fetched, FetchFailed, changed, corrupt
+from tasks.readers.diagnosis import corrupt
+from tasks.readers.http_ranges import Fetched, FetchFailed, changed
 
 CHUNK = 8 * 2**20
 

@@ -21,6 +21,7 @@ import httpx
 
 from catalog.archives.hrefs import href_refusal
 from catalog.errors import SceneError
+from tasks.readers.diagnosis import TRANSIENT, Diagnosis, corrupt, of_status, strange, unreachable
 from tasks.readers.http_limits import LONGEST_WAIT_S, host_slot, leave_alone, retry_after
 from tasks.signing import auth_headers, can_sign_again, redact, same_place, sign_href, unsigned
 
@@ -41,19 +42,8 @@ REDIRECTS = 5
 WHOLE_FILE_BYTES = 64 * 2**20
 """A server that ignores byte ranges is put up with for files up to this size."""
 
-_TRANSIENT = {408, 425, 429, 500, 502, 503, 504}
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _JP2_MAGIC = (b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51")
-
-
-@dataclass(frozen=True)
-class Diagnosis:
-    """What went wrong with a file, as far as it can be told from outside."""
-
-    code: str
-    message: str
-    next_step: str
-    status: int | None = None
 
 
 class FetchFailed(Exception):
@@ -128,7 +118,7 @@ def fetch_whole(
 
     def check(answer: _Answer) -> Fetched:
         if answer.status != 200:
-            raise FetchFailed(_strange(answer.status), again=True)
+            raise FetchFailed(strange(answer.status), again=True)
         declared = answer.headers.get("content-length", "")
         if len(answer.body) > limit_bytes or (declared.isdigit() and int(declared) > limit_bytes):
             raise FetchFailed(
@@ -177,15 +167,13 @@ def _tried(
                 renewed = True
                 signed = sign_href(signed, archive, fresh=True)
                 answer = _ask(signed, archive, wanted, size)
-            if answer.status in _TRANSIENT:
+            if answer.status in TRANSIENT:
                 wait = retry_after(answer.headers)
-                raise FetchFailed(_of_status(answer.status), again=(wait or 0.0) <= LONGEST_WAIT_S)
+                raise FetchFailed(of_status(answer.status), again=(wait or 0.0) <= LONGEST_WAIT_S)
             if answer.status >= 300 and answer.status != 416:
-                raise FetchFailed(_of_status(answer.status))
+                raise FetchFailed(of_status(answer.status))
             if answer.headers.get("content-encoding", "identity") != "identity":
-                raise FetchFailed(
-                    _strange(answer.status, "in an encoding that was not asked for"), again=True
-                )
+                raise FetchFailed(strange(answer.status, "in an encoding that was not asked for"), again=True)
             return check(answer)
         except FetchFailed as failed:
             failed.attempts = attempt
@@ -195,7 +183,7 @@ def _tried(
             if attempt >= attempts:
                 # Not chained: the library's error holds the request, and with it the signature.
                 detail = redact(str(error) or type(error).__name__)
-                raise FetchFailed(_unreachable(detail), attempts=attempt) from None
+                raise FetchFailed(unreachable(detail), attempts=attempt) from None
         if wait is not None:
             leave_alone(signed, wait)
         else:
@@ -303,7 +291,7 @@ def _checked(answer: _Answer, href: str, first: int, last: int) -> Fetched:
     elif answer.status == 200:
         fetched = _from_whole(answer, href, first, last)
     else:
-        raise FetchFailed(_strange(answer.status), again=True)
+        raise FetchFailed(strange(answer.status), again=True)
     if first == 0 and not _is_raster(fetched.data):
         raise FetchFailed(_not_the_file(answer, "a GeoTIFF"), again=True)
     return fetched
@@ -312,7 +300,7 @@ def _checked(answer: _Answer, href: str, first: int, last: int) -> Fetched:
 def _partial(answer: _Answer, first: int, last: int) -> Fetched:
     stated = re.fullmatch(r"bytes (\d+)-(\d+)/(\d+)", answer.headers.get("content-range", ""))
     if stated is None:
-        raise FetchFailed(_strange(206, "without saying which bytes they are"), again=True)
+        raise FetchFailed(strange(206, "without saying which bytes they are"), again=True)
     start, end, total = (int(part) for part in stated.groups())
     expected = min(last, total - 1) - first + 1
     if start != first or end - start + 1 != expected or len(answer.body) != expected:
@@ -356,55 +344,4 @@ def _not_the_file(answer: _Answer, what: str) -> Diagnosis:
         f"the server answered with {kind} instead of {what}",
         "a login may be missing; open the address in a browser",
         answer.status,
-    )
-
-
-def _of_status(status: int) -> Diagnosis:
-    if status in {404, 410}:
-        return Diagnosis(
-            "asset-not-found", f"HTTP {status}, no such file", "report it to the archive", status
-        )
-    if status in {401, 403}:
-        return Diagnosis(
-            "asset-forbidden",
-            f"HTTP {status}, the server refuses to give it",
-            "check the archive's `access` and your account there",
-            status,
-        )
-    if status in _TRANSIENT or status >= 500:
-        return Diagnosis(
-            "asset-unreachable",
-            f"HTTP {status}, the server does not give it now",
-            "run again later; `swath scenes replay` takes the scene up again",
-            status,
-        )
-    return Diagnosis(
-        "asset-refused",
-        f"HTTP {status}, the server does not give it",
-        "report it to the archive",
-        status,
-    )
-
-
-def _strange(status: int, how: str = "to a request for bytes") -> Diagnosis:
-    return Diagnosis(
-        "asset-corrupt", f"the server answers HTTP {status} {how}", "report it to the archive", status
-    )
-
-
-def _unreachable(detail: str) -> Diagnosis:
-    return Diagnosis(
-        "asset-unreachable",
-        f"the server cannot be reached: {detail}",
-        "check the network; `swath scenes replay` takes the scene up again",
-    )
-
-
-def corrupt(detail: str, status: int | None = None) -> Diagnosis:
-    """What was given is not the whole, sound file."""
-    return Diagnosis(
-        "asset-corrupt",
-        f"the file is truncated or damaged: {detail}",
-        "report it to the archive; `swath scenes replay` takes the scene up again once it is mended",
-        status,
     )

@@ -82,6 +82,15 @@ def test_a_signed_run_leaves_no_signature(
     assert secrets_in(everything(home, caplog, *outcome.failures.values())) == []
 
 
+@pytest.fixture
+def logins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A password and a bearer token for the archive, where users keep theirs."""
+    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login me password {PASSWORD}\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    monkeypatch.setenv("SWATH_TOKEN_SANDBOX", BEARER)
+
+
+@pytest.mark.usefixtures("logins")
 @pytest.mark.parametrize("access", ["login", "oidc"])
 @pytest.mark.parametrize("fails", [False, True])
 def test_a_login_leaves_no_password(
@@ -89,14 +98,9 @@ def test_a_login_leaves_no_password(
     fails: bool,
     tiny_of: Callable[[str], Tiny],
     home: Path,
-    tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login me password {PASSWORD}\n")
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("SWATH_TOKEN_SANDBOX", BEARER)
     tiny = tiny_of(ONE)
     tiny.server.set_faults([Fault("http-401")] if fails else [])
     outcome = run(tiny.info, tiny.archive.model_copy(update={"access": access}), ONE, "login")
@@ -164,19 +168,15 @@ def test_a_refresh_leaves_no_signature_in_ledger_report_or_artifact(
     assert secrets_in(shown + everything(home, caplog, *errors)) == []
 
 
+@pytest.mark.usefixtures("logins")
 @pytest.mark.parametrize("access", ["login", "oidc"])
 def test_a_refresh_that_is_refused_leaves_no_password_in_the_ledger(
     access: str,
     follow: Callable[..., Follower],
     home: Path,
-    tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     caplog.set_level(logging.DEBUG)
-    (tmp_path / "netrc").write_text(f"machine 127.0.0.1 login me password {PASSWORD}\n")
-    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    monkeypatch.setenv("SWATH_TOKEN_SANDBOX", BEARER)
     follower = follow(ONE)
     follower.archive = follower.archive.model_copy(update={"access": access})
     follower.server.set_faults([Fault("http-401")])
