@@ -15,6 +15,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from catalog.errors import TrainingError
+from models.deformable_attention import add_deformable_attention
 from models.spectral import replace_stem
 from models.spectral_front_ends import describe_front_end, make_front_end, on_other_bands
 
@@ -30,6 +31,13 @@ class Architecture:
     bands: int
     """Channels of the encoder's input."""
     front_end: Mapping[str, Any] | None = None
+    deformable_attention: bool = False
+    """Residual deformable attention behind the upper stages of a ResNet."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether timm alone builds it."""
+        return self.front_end is None and not self.deformable_attention
 
     @property
     def timm(self) -> dict[str, Any]:
@@ -57,6 +65,8 @@ class Encoder(nn.Module):
                 subject=architecture.name,
                 next_step="correct backbone and backbone_options; timm.list_models() names what exists",
             ) from error
+        if architecture.deformable_attention:
+            add_deformable_attention(self.backbone, subject=architecture.name)
         self.front_end: nn.Module | None = None
         if architecture.front_end is not None:
             self.front_end = make_front_end(architecture.front_end, subject=architecture.name)
@@ -211,10 +221,12 @@ def describe_architecture(
     """The architecture a recipe asks for: ``backbone``, ``backbone_options``, bands and input size.
 
     ``options`` are arguments of the timm model, and ``front_end: spectral-adapter``, ``wavelength-adapter``
-    or ``spectral-tokens``; the last two need ``wavelengths_nm``, one per band.
+    or ``spectral-tokens``; the last two need ``wavelengths_nm``, one per band. ``deformable_attention: true``
+    adds that of DeCUR to a ResNet.
     """
     args: dict[str, Any] = dict(options)
     kind = args.pop("front_end", None)
+    deformable = bool(args.pop("deformable_attention", False))
     front_end = None if kind is None else describe_front_end(kind, bands, wavelengths_nm, subject=name)
     channels = bands if front_end is None else front_end["channels"]
     defaults: dict[str, Any] = {"num_classes": 0, "in_chans": channels, "global_pool": "avg"}
@@ -229,7 +241,7 @@ def describe_architecture(
         }
     elif name.startswith("swin_"):
         defaults |= {"img_size": input_size_px, "strict_img_size": False}
-    return Architecture(name=name, args=defaults | args, bands=bands, front_end=front_end)
+    return Architecture(name, defaults | args, bands, front_end, deformable)
 
 
 def _padded(valid: Tensor | None, height: int, width: int, like: Tensor) -> Tensor | None:

@@ -85,6 +85,7 @@ def describe_encoder(
         "format": FORMAT,
         "timm": architecture.timm,
         "front_end": None if architecture.front_end is None else dict(architecture.front_end),
+        "deformable_attention": architecture.deformable_attention,
         "method": method,
         "product": choice.product.id,
         "products": list(products),
@@ -120,6 +121,11 @@ def save_weights(path: Path, encoder: Encoder) -> None:
 def weights_of(encoder: Encoder) -> dict[str, Tensor]:
     """The state dict as it is stored: timm's names for a plain backbone."""
     return (encoder.backbone if encoder.front_end is None else encoder).state_dict()
+
+
+def is_plain(config: Mapping[str, Any]) -> bool:
+    """Whether timm alone builds the network of a ``config.json``."""
+    return config["front_end"] is None and not config.get("deformable_attention", False)
 
 
 def export_program(folder: Path) -> Path:
@@ -166,6 +172,7 @@ def build_encoder(config: Mapping[str, Any]) -> Encoder:
             args=config["timm"]["args"],
             bands=len(config["bands"]),
             front_end=config["front_end"],
+            deformable_attention=config.get("deformable_attention", False),
         )
     )
 

@@ -22,11 +22,16 @@ class LocatedView(View):
 
 def located_crop(sample: View, size_px: int, scale: tuple[float, float]) -> LocatedView:
     """A random resized crop, mirrored in half of the cases along each axis."""
-    theta = random_crops(len(sample.x), scale)
-    mirrored = torch.where(torch.rand(len(theta), 2) < 0.5, -1.0, 1.0)
-    theta = theta * torch.cat([mirrored, torch.ones(len(theta), 1)], 1)[:, None]
+    theta = mirrored_crops(len(sample.x), scale)
     theta = theta.to(sample.x)
     return LocatedView(*crop_at(sample.x, sample.valid, theta, size_px), theta)
+
+
+def mirrored_crops(batch: int, scale: tuple[float, float]) -> Tensor:
+    """Random crops ``(batch, 2, 3)``, mirrored in half of the cases along each axis."""
+    theta = random_crops(batch, scale)
+    mirrored = torch.where(torch.rand(len(theta), 2) < 0.5, -1.0, 1.0)
+    return theta * torch.cat([mirrored, torch.ones(len(theta), 1)], 1)[:, None]
 
 
 def cell_positions(theta: Tensor, grid: tuple[int, int]) -> Tensor:

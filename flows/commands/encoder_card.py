@@ -68,8 +68,12 @@ def _takes(config: Mapping[str, Any]) -> Iterator[str]:
         "input", f"(batch, {len(bands)}, {side}, {side}) at {config['gsd_m']:g} m, {metres} on a side"
     )
     yield from _field("gives", f"(batch, {config['feature_dim']}) features")
-    front_end = config.get("front_end")
-    kind = f" behind a {front_end['kind']} (see program.pt2)" if front_end else ", loads with timm alone"
+    own = []
+    if config.get("deformable_attention"):
+        own.append("with deformable attention")
+    if config.get("front_end"):
+        own.append(f"behind a {config['front_end']['kind']}")
+    kind = f" {' '.join(own)} (see program.pt2)" if own else ", loads with timm alone"
     yield from _field("backbone", f"{config['timm']['name']}{kind}")
 
 

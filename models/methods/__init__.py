@@ -92,6 +92,22 @@ METHODS = {
             "any timm backbone",
         ),
         MethodCard(
+            "decur",
+            "Two sensors agree in common dimensions and are kept apart in those of their own",
+            "two views without teacher",
+            "Wang, Albrecht, Braham, Liu, Xiong & Zhu 2024, arXiv 2309.05300",
+            "models.methods.decur",
+            "any timm backbone, one per product; resnet with deformable attention",
+        ),
+        MethodCard(
+            "rsdnet",
+            "BYOL whose views are other bands: one network reads any single band of any sensor",
+            "two views + momentum teacher",
+            "Jain, Schoen-Phelan & Ross 2022, arXiv 2205.02049",
+            "models.methods.rsdnet",
+            "any timm backbone, shared by all products",
+        ),
+        MethodCard(
             "pixel-barlow-twins",
             "Barlow Twins on hyperspectral pixels with a few neighbours, in two spectral variants",
             "two views without teacher",

@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from models.augment import Augmentation
 from models.backbones import Encoder
+
+Joins = Literal["one-product", "encoder-per-product", "shared-encoder"]
 
 
 class MethodOptions(BaseModel):
@@ -44,8 +47,16 @@ class Method(nn.Module):
     encoder: Encoder
     augmentation: Augmentation
 
+    @property
+    def encoders(self) -> tuple[Encoder, ...]:
+        """Every encoder that will be saved, in the order of the recipe's products."""
+        return (self.encoder,)
+
     def views(self, samples: tuple[View, ...], *, fill: float = 0.0) -> tuple[View, ...]:
-        """Augmented views of a batch's samples: one of each, unless a method wants others (multi-crop)."""
+        """Augmented views of a batch's samples: one of each, unless a method wants others (multi-crop).
+
+        ``samples``: product by product, the dates of each one after the other.
+        """
         return tuple(View(*self.augmentation(sample.x, sample.valid, fill=fill)) for sample in samples)
 
     @abstractmethod
@@ -68,6 +79,8 @@ class MethodContext:
     input_size_px: int
     steps: int
     """Optimiser steps of the whole run."""
+    further: tuple[Encoder, ...] = ()
+    """Encoders of the recipe's other products, where the method has one for each."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +92,8 @@ class MethodFactory:
     """Samples drawn per place: 2 gives two dates where the place has them."""
     options: type[MethodOptions]
     build: Callable[[MethodContext, MethodOptions], Method]
+    joins: Joins = "one-product"
+    """How the products of a recipe meet: there is one only, each has its encoder, or they share one."""
 
     def samples(self, options: MethodOptions) -> int:
         """Samples to draw per place: ``views``, unless the options have ``dates``."""

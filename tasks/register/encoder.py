@@ -66,13 +66,13 @@ def register_encoder(
     ------
     EncoderError: ``encoder-dead`` with the reasons; ``incomplete-lineage``; those of ``Catalog.register``.
     """
-    from models.encoder_files import export_program, read_config
+    from models.encoder_files import export_program, is_plain, read_config
 
     name = pretraining.encoder
     refuse_dead(name, vitality)
     config = read_config(encoder_folder)
     scenes, places, period = write_lineage(encoder_folder, cube, snapshot, name=name)
-    if config["front_end"] is not None:
+    if not is_plain(config):
         export_program(encoder_folder)
     simulated = any(scene.origin == "simulated" for scene in scenes)
     inherited = bool(started_from and started_from.manifest.get("transductive"))
