@@ -11,6 +11,7 @@ import torch
 import torch.distributed as dist
 from lightly.utils.dist import gather
 from torch import Tensor
+from torch.distributed.tensor import DTensor
 
 
 def processes() -> int:
@@ -54,3 +55,10 @@ def mean_where(values: Tensor, counted: Tensor | None) -> Tensor:
         return values.mean()
     total = summed(counted.sum().to(values.dtype))
     return torch.where(counted, values, 0.0).sum() * processes() / total.clamp(min=1)
+
+
+def local(value: Tensor) -> Tensor:
+    """This process's part of a sharded tensor, on the same storage; a whole tensor as it is."""
+    part = value.to_local() if isinstance(value, DTensor) else value
+    assert isinstance(part, Tensor)
+    return part

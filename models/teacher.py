@@ -8,6 +8,7 @@ import torch
 from timm.layers.drop import DropPath
 from torch import nn
 
+from models.across_processes import local
 from models.optim import cosine
 
 
@@ -45,7 +46,7 @@ def follow(student: nn.Module, teacher: nn.Module, momentum: float) -> None:
     Buffers are left alone: batch normalisation of the teacher keeps statistics of its own passes, as in MoCo.
     """
     for ours, theirs in zip(student.parameters(), teacher.parameters(), strict=True):
-        theirs.lerp_(ours.detach(), 1.0 - momentum)
+        local(theirs).lerp_(local(ours.detach()), 1.0 - momentum)
 
 
 def momentum_at(step: int, steps: int, start: float, end: float) -> float:

@@ -16,6 +16,7 @@ from typing import Any
 
 from catalog.errors import SwathError, TrainingError, UsageError
 from models import training_spec as files
+from models.failure import explained
 from models.training_spec import TrainingSpec
 
 _GRACE_S = 60.0
@@ -33,25 +34,18 @@ def main(arguments: list[str]) -> int:
             with _run_lock(spec.folder):
                 return train(spec)
         return train(spec)
-    except SwathError as error:
-        failure = {
-            "status": "failed",
-            "code": error.code,
-            "message": error.message,
-            "subject": error.subject,
-            "next_step": error.next_step,
-        }
-        print(f"error: {error}", file=sys.stderr, flush=True)
     except Exception as error:
-        traceback.print_exc()
-        failure = {
-            "status": "failed",
-            "code": "training-crashed",
-            "message": f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            "subject": spec.run_id,
-            "next_step": f"see {spec.folder / files.LOG}; run again to continue from the last checkpoint",
-        }
-        print(f"error: {failure['message']}", file=sys.stderr, flush=True)
+        if not isinstance(error, SwathError):
+            traceback.print_exc()
+        known = explained(error, spec)
+    failure = {
+        "status": "failed",
+        "code": known.code,
+        "message": known.message,
+        "subject": known.subject,
+        "next_step": known.next_step,
+    }
+    print(f"error: {known}", file=sys.stderr, flush=True)
     write_json(spec.folder / files.RESULT, failure)
     return 1
 
@@ -73,6 +67,7 @@ def train(spec: TrainingSpec) -> int:
     from models.physical_pixels import choose_bands
     from models.sample_batches import BatchStream, SampleReader
     from models.sample_pool import BatchPlan, open_pool
+    from models.sharding import whole_encoder
     from models.training import Pretrainer, RunKeeper, make_trainer
     from models.vitality import weight_distance
 
@@ -121,8 +116,10 @@ def train(spec: TrainingSpec) -> int:
     initial = {name: value.clone() for name, value in weights_of(encoder).items()}
     if rank == 0:
         save_weights(folder / files.INITIAL, encoder)
+    support = _support(spec, options, cube, pool, reader, normalisation)
     method = factory.build(
-        MethodContext(encoder, len(choice.names), request.input_size_px, request.steps), options
+        MethodContext(encoder, len(choice.names), request.input_size_px, request.steps, support=support),
+        options,
     )
     plan = BatchPlan(pool, request.batch_size, factory.samples(options), request.seed, chunk_rows=chunk_rows)
 
@@ -148,10 +145,11 @@ def train(spec: TrainingSpec) -> int:
                 {"status": "stopped", "step": trainer.global_step, "identity": spec.identity},
             )
         return files.STOPPED
+    trained = whole_encoder(method.encoder)
     if rank:
         return 0
-    _write_encoder(folder, method.encoder, config, plan, request.steps * request.accumulate)
-    distance, moved = weight_distance(weights_of(method.encoder), initial)
+    _write_encoder(folder, trained, config, plan, request.steps * request.accumulate, support)
+    distance, moved = weight_distance(weights_of(trained), initial)
     write_json(
         folder / files.RESULT,
         {
@@ -180,16 +178,50 @@ def train(spec: TrainingSpec) -> int:
     return 0
 
 
-def _write_encoder(folder: Path, encoder: Any, config: dict[str, Any], plan: Any, batches: int) -> None:
+def _write_encoder(
+    folder: Path, encoder: Any, config: dict[str, Any], plan: Any, batches: int, support: Any
+) -> None:
     """The encoder folder, whole or not there."""
     from models.encoder_files import save_encoder
+    from models.support import write_labels
 
     partial = folder / f".{files.ENCODER}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     shutil.rmtree(folder / files.ENCODER, ignore_errors=True)
     save_encoder(partial, encoder, config)
     _write_samples(partial / files.SAMPLES, plan.pool, plan.drawn(batches))
+    if support is not None:
+        write_labels(partial, support)
     partial.rename(folder / files.ENCODER)
+
+
+def _support(
+    spec: TrainingSpec, options: Any, cube: Any, pool: Any, reader: Any, normalisation: Any
+) -> Any:
+    """The labelled pixels of a method that learns from labels too; None for the others."""
+    from models.support import SupportOptions, read_support
+
+    request = spec.pretraining
+    if not isinstance(options, SupportOptions):
+        return None
+    if spec.labels is None:
+        raise UsageError(
+            "invalid-pretraining",
+            f"{request.method} learns from label set {options.label_set}, which the run file does not hold",
+            subject=request.encoder,
+            next_step="train through the recipe, whose archive has the label set",
+        )
+    return read_support(
+        cube,
+        pool,
+        reader,
+        normalisation,
+        spec.labels,
+        options,
+        window_px=request.input_size_px,
+        seed=request.seed,
+        mask_cloud=request.mask_cloud,
+    )
 
 
 def _options(kind: Any, given: dict[str, Any], encoder: str) -> Any:

@@ -25,6 +25,7 @@ from models.normalisation import Normalisation
 from models.optim import make_optimiser, make_schedule, set_weight_decay, weight_decay_at
 from models.physical_pixels import BandChoice, one_mask, physical_pixels
 from models.sample_batches import BatchStream, RawBatch
+from models.sharding import make_strategy, shard
 
 
 class Pretrainer(lightning.LightningModule):
@@ -49,7 +50,12 @@ class Pretrainer(lightning.LightningModule):
         self.open_stream = open_stream
         self.identity = identity
         self.stream: BatchStream | None = None
-        self.embedding: Tensor | None = None
+        self.watched: tuple[Tensor, ...] = ()
+        """Embeddings of the last batch: of one view, and of the other where there is one."""
+
+    def configure_model(self) -> None:
+        if self.request.strategy == "fsdp" and self.device_mesh is not None:
+            shard(self.method, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> Any:
         optimiser = make_optimiser(self.method, self.request.optimiser)
@@ -84,7 +90,7 @@ class Pretrainer(lightning.LightningModule):
     def training_step(self, batch: RawBatch, batch_idx: int) -> Tensor:
         torch.manual_seed(step_seed(self.request.seed, batch.index, self.global_rank))
         made = self.method.loss(self.views(batch), batch.places.to(self.device))
-        self.embedding = made.embedding
+        self.watched = tuple(of.float() for of in (made.embedding, made.partner) if of is not None)
         return made.loss
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -165,14 +171,14 @@ class RunKeeper(lightning.Callback):
         loss = float(torch.stack([value.to(module.device) for value in self._losses]).mean())
         require_finite(loss, step)
         if trainer.is_global_zero:
-            assert module.stream is not None and module.embedding is not None
+            assert module.stream is not None and module.watched
             now = time.perf_counter()
             samples = (step - self._step) * self.batch_size * trainer.accumulate_grad_batches
             line = {
                 "step": step,
                 "loss": loss,
                 "lr": trainer.optimizers[0].param_groups[0]["lr"],
-                **collapse_signs(module.embedding.float()),
+                **collapse_signs(*module.watched),
                 "loader_wait_share": module.stream.wait_share,
                 "samples_per_s": samples / max(1e-9, now - self._since),
             }
@@ -200,23 +206,18 @@ def make_trainer(request: Pretraining, folder: Path, keeper: RunKeeper) -> light
     warnings.filterwarnings("ignore", module="lightning.*")
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
     on_gpu = torch.cuda.is_available()
-    strategy: Any = "auto"
-    if request.devices > 1:
-        from lightning.pytorch.strategies import DDPStrategy
-
-        # The queue is the same everywhere, and only the first process's statistics are saved.
-        strategy = DDPStrategy(process_group_backend="nccl" if on_gpu else "gloo", broadcast_buffers=False)
     return lightning.Trainer(
         accelerator="cuda" if on_gpu else "cpu",
         devices=request.devices,
-        strategy=strategy,
+        num_nodes=request.nodes,
+        strategy=make_strategy(request, on_gpu=on_gpu),
         precision="bf16-mixed" if request.precision == "bf16" else "32-true",
         max_steps=request.steps,
         max_epochs=-1,
         accumulate_grad_batches=request.accumulate,
         gradient_clip_val=request.optimiser.clip_norm,
         # Synchronised batch norm exists on GPUs only.
-        sync_batchnorm=on_gpu and request.devices > 1,
+        sync_batchnorm=on_gpu and request.devices * request.nodes > 1,
         callbacks=[keeper],
         default_root_dir=folder,
         logger=False,

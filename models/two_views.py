@@ -70,7 +70,7 @@ class TwoViewsWithTeacher(PairMethod, ABC):
         seen = seen_in_all(views)
         embedding, projected = self.student(first)
         with torch.no_grad():
-            _, target = self.teacher(second)
+            partner, target = self.teacher(second)
         loss = self.compare(projected, target, places, seen)
         targets = target
         if self.symmetric:
@@ -81,7 +81,7 @@ class TwoViewsWithTeacher(PairMethod, ABC):
             targets = torch.cat([targets, target])
         known = torch.where(seen, places, NOWHERE)
         self.after_loss(targets, torch.cat([known, known]) if self.symmetric else known)
-        return MethodLoss(loss, embedding.detach())
+        return MethodLoss(loss, embedding.detach(), partner)
 
     def after_optimiser_step(self, step: int) -> None:
         momentum = momentum_at(step, self.steps, self.momentum, self.final_momentum)
@@ -111,8 +111,9 @@ class TwoViewsWithoutTeacher(PairMethod, ABC):
 
     def loss(self, views: tuple[View, ...], places: Tensor) -> MethodLoss:
         embedding, first = self.student(views[0])
-        _, second = self.student(views[1])
-        return MethodLoss(self.compare(first, second, places, seen_in_all(views)), embedding.detach())
+        partner, second = self.student(views[1])
+        loss = self.compare(first, second, places, seen_in_all(views))
+        return MethodLoss(loss, embedding.detach(), partner.detach())
 
 
 def seen_in_all(views: tuple[View, ...]) -> Tensor:

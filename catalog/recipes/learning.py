@@ -51,7 +51,11 @@ class Pretraining(Strict):
     transductive: bool = Field(False, description="also learn from probe and test places; the score says so")
     seed: int = 0
     precision: Literal["32", "bf16"] = "32"
-    devices: int = Field(1, gt=0)
+    devices: int = Field(1, gt=0, description="processes of one node, a GPU each where there are GPUs")
+    nodes: int = Field(1, gt=0)
+    strategy: Literal["ddp", "fsdp"] = Field(
+        "ddp", description="fsdp: parameters, gradients and optimiser sharded over the devices"
+    )
     start_from: Literal["scratch", "previous"] = Field("previous", description="weights of a refresh")
     min_new_samples: int = Field(1, ge=0, description="new samples that are enough to train again")
     max_age_days: float | None = Field(None, gt=0, description="train again past this age if anything is new")

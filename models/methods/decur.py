@@ -122,8 +122,8 @@ class Decur(Method):
         within = self._twins(a, b, seen_in_all(views[:2])) + self._twins(c, d, seen_in_all(views[2:]))
         loss = (within + self.between(a, c, seen_in_all((first, second)))) / 3
         # Watched together: a collapse of either shows as half of the dimensions standing still.
-        embedding = torch.cat([embeddings[0].detach(), embeddings[2].detach()], 1)
-        return MethodLoss(loss, embedding)
+        embedding, partner = (torch.cat(embeddings[at::2], 1).detach() for at in (0, 1))
+        return MethodLoss(loss, embedding, partner)
 
     def between(self, first: Tensor, second: Tensor, seen: Tensor) -> Tensor:
         """The term between the sensors, of projections ``(batch, d)``: mean over the blocks there are."""

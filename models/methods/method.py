@@ -5,13 +5,16 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
 from models.augment import Augmentation
 from models.backbones import Encoder
+
+if TYPE_CHECKING:
+    from models.support import Support
 
 Joins = Literal["one-product", "encoder-per-product", "shared-encoder"]
 
@@ -39,6 +42,8 @@ class MethodLoss:
     loss: Tensor
     embedding: Tensor
     """Detached ``(batch, d)``, watched for collapse."""
+    partner: Tensor | None = None
+    """The other view's, detached ``(batch, d)``, where there is one."""
 
 
 class Method(nn.Module):
@@ -81,6 +86,8 @@ class MethodContext:
     """Optimiser steps of the whole run."""
     further: tuple[Encoder, ...] = ()
     """Encoders of the recipe's other products, where the method has one for each."""
+    support: Support | None = None
+    """Labelled pixels, for a method whose options are ``SupportOptions``."""
 
 
 @dataclass(frozen=True)

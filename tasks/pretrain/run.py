@@ -15,12 +15,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from catalog.errors import TrainingError
+from catalog.errors import TrainingError, UsageError
 from models import training_spec as files
 from models.training_spec import TrainingSpec
 
 Progress = Callable[[dict[str, Any]], None]
 """Called with each line of ``metrics.jsonl`` as it is written."""
+
+RENDEZVOUS_VARIABLE = "SWATH_RENDEZVOUS"
+"""``HOST:PORT`` at which the nodes of a training meet."""
 
 GRACE_S = 90.0
 """How long a training may take to reach its next step, write a checkpoint and go."""
@@ -75,10 +78,26 @@ def run_pretraining(spec: TrainingSpec, *, progress: Progress | None = None) -> 
 
 
 def _command(spec: TrainingSpec, path: Path) -> list[str]:
-    devices = str(spec.pretraining.devices)
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", devices]
+    request = spec.pretraining
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", str(request.devices)]
+    torchrun += _meeting(spec) if request.nodes > 1 else ["--standalone"]
     torchrun += ["--log-dir", str(spec.folder / "torchrun")]
     return [*torchrun, "--shutdown-timeout", str(int(GRACE_S) - 10), "-m", "models.train", str(path)]
+
+
+def _meeting(spec: TrainingSpec) -> list[str]:
+    """How the nodes of one training find each other."""
+    endpoint = os.environ.get(RENDEZVOUS_VARIABLE)
+    if not endpoint:
+        raise UsageError(
+            "no-rendezvous",
+            f"{spec.pretraining.nodes} nodes must meet somewhere",
+            subject=spec.pretraining.encoder,
+            next_step=f"set {RENDEZVOUS_VARIABLE} to HOST:PORT of this node, and start the others as "
+            "docs/training.md says",
+        )
+    where = ["--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", spec.run_id]
+    return ["--nnodes", str(spec.pretraining.nodes), *where]
 
 
 def _environment(devices: int) -> dict[str, str]:

@@ -19,7 +19,7 @@ from models import load_encoder, train
 from models.encoder_files import read_config
 from models.features import band_choice, dense_features, embeddings, physical_batches
 from models.sample_pool import BatchPlan, open_pool
-from models.training import forget_after, step_seed
+from models.training import Pretrainer, forget_after, step_seed
 from models.training_spec import TrainingSpec
 from tests.models.learnable_cube import make_cube
 
@@ -109,6 +109,8 @@ def test_metrics_say_how_it_went(finished: Path) -> None:
         "lr",
         "embedding_std",
         "effective_rank",
+        "uniformity",
+        "alignment",
         "loader_wait_share",
         "samples_per_s",
     }
@@ -207,6 +209,30 @@ def test_a_loss_that_is_no_number_stops_with_one_clear_line(
     assert len(line) == 1
     assert "learning_rate" in line[0]
     assert not (tmp_path / "encoder").exists()
+
+
+def test_a_batch_that_does_not_fit_says_what_to_make_smaller_and_keeps_the_checkpoint(
+    cube: Cube, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step = Pretrainer.training_step
+
+    def greedy(self: Pretrainer, batch: Any, number: int) -> torch.Tensor:
+        if self.trainer.global_step == 3:
+            torch.empty(2**50)  # a petabyte and more: no allocator gives it
+        return step(self, batch, number)
+
+    monkeypatch.setattr(Pretrainer, "training_step", greedy)
+    asked = spec(cube, tmp_path, checkpoint_every=2)
+    assert train.main([str(asked.write())]) == 1
+    result = json.loads((tmp_path / "result.json").read_text())
+    assert (result["status"], result["code"]) == ("failed", "out-of-memory")
+    assert "batch_size to 4 and accumulate to 2" in result["next_step"]
+    assert len([line for line in capsys.readouterr().err.splitlines() if line.startswith("error:")]) == 1
+    monkeypatch.undo()
+    monkeypatch.setenv("SWATH_HOME", str(Path(cube.place.url).parents[2]))
+    assert torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 2
+    assert train.main([str(asked.write())]) == 0
+    assert [number for number, _ in losses(tmp_path)] == list(range(1, 9))
 
 
 @pytest.mark.parametrize(

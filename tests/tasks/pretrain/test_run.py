@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 import torch
 
 from catalog.cubes import Cube
-from catalog.errors import TrainingError
+from catalog.errors import TrainingError, UsageError
 from catalog.recipes import Pretraining
 from models import load_encoder
 from models.train import main
@@ -176,3 +177,65 @@ def test_a_training_that_dies_without_a_word_is_reported_with_its_last_line(
         run_pretraining(spec(cube, tmp_path))
     assert failure.value.code == "training-crashed"
     assert str(os.getpid()) not in failure.value.message
+
+
+def test_a_worker_that_is_killed_ends_the_training_with_one_line_and_the_next_run_goes_on(
+    cube: Cube, tmp_path: Path
+) -> None:
+    asked = spec(cube, tmp_path, devices=2, steps=2000)
+    asked = asked.model_copy(update={"checkpoint_every": 2})
+    seen: list[int] = []
+
+    def kill_one(line: dict[str, Any]) -> None:
+        if line["step"] >= 4 and not seen:
+            (victim, *_) = [process for process in workers(tmp_path) if trains(process)]
+            seen.append(victim)
+            os.kill(victim, signal.SIGKILL)
+
+    with pytest.raises(TrainingError) as failure:
+        run_pretraining(asked, progress=kill_one)
+    assert failure.value.code == "training-crashed"
+    assert "\n" not in failure.value.message
+    assert "continue" in failure.value.next_step
+    wait_until(lambda: not workers(tmp_path), 60)
+    checkpoint = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
+    assert checkpoint["global_step"] >= 2
+
+
+def trains(process: int) -> bool:
+    """Whether a process is one of torchrun's workers."""
+    return b"models.train" in Path(f"/proc/{process}/cmdline").read_bytes() and (
+        b"torch.distributed.run" not in Path(f"/proc/{process}/cmdline").read_bytes()
+    )
+
+
+@pytest.mark.long
+def test_two_nodes_meet_and_train_one_encoder(
+    cube: Cube, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = spec(cube, tmp_path, nodes=2)
+    with pytest.raises(UsageError, match="no-rendezvous"):
+        run_pretraining(asked)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        endpoint = f"127.0.0.1:{free.getsockname()[1]}"
+    monkeypatch.setenv("SWATH_RENDEZVOUS", endpoint)
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+    other = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "1", "--nnodes", "2"),
+            *("--rdzv-backend", "c10d", "--rdzv-endpoint", endpoint, "--rdzv-id", asked.run_id),
+            *("-m", "models.train", str(asked.write())),
+        ],
+        cwd=Path(__file__).resolve().parents[3],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        result = run_pretraining(asked)
+        assert result.result["devices"] == 2
+        assert [line["step"] for line in lines(tmp_path)] == [1, 2, 3]
+        assert other.wait(60) == 0
+    finally:
+        other.kill()
+        other.wait()
