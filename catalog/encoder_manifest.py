@@ -20,7 +20,9 @@ vitality *        the measures of design decision 11; null where they were not t
 metrics           scores and training figures (``register(metrics=…)``); a NaN is stored as null
 samples           how many samples were drawn; each is in ``samples.jsonl.gz``
 licences          list of ``{licence, attribution, products, scenes}`` over the scenes drawn from
-allows            what these licences allow together: ``catalog.licences.allowed_together``
+labels            what ``labels.json`` says, where labels were learnt from; null elsewhere
+allows            what these licences, and that of such labels, allow together:
+                  ``catalog.licences.allowed_together``
 evaluated_on      list of ``{label_set, licence, attribution, allows}`` of the labels it was scored on: they
                   bind who hands on the labels, and are no part of the weights
 files             relative path → ``{sha256, size}``, of every file but the manifest itself
@@ -135,6 +137,9 @@ def complete_manifest(
             next_step="register the folder of the run itself",
         )
     asked = licences or manifest.get("licences") or []
+    binding = [entry["licence"] for entry in asked]
+    if manifest.get("labels"):
+        binding.append(manifest["labels"]["licence"])
     return {
         "format": FORMAT,
         "name": name,
@@ -147,7 +152,7 @@ def complete_manifest(
         },
         "samples": samples,
         "licences": asked,
-        "allows": allowed_together(entry["licence"] for entry in asked),
+        "allows": allowed_together(binding),
         "files": {},
     }
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urlsplit
@@ -68,6 +69,15 @@ class LabelSet(BaseModel):
     def known(self) -> tuple[int, ...]:
         """Class values that count, ascending."""
         return tuple(sorted(set(self.classes) - set(self.ignore)))
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 of what the labels are: the description and the bytes of local files, wherever they lie."""
+        digest = hashlib.sha256(self.model_dump_json(exclude={"folder"}).encode())
+        for file in self.files():
+            if Path(file).is_file():
+                digest.update(Path(file).read_bytes())
+        return digest.hexdigest()
 
     def files(self) -> tuple[str, ...]:
         """Files and addresses, patterns resolved.

@@ -10,6 +10,10 @@
 ``scenes.json``: ``{"format": 1, "scenes": {product: {scene id: entry}}}``, where an entry has ``archive``,
 ``collection``, ``platform``, ``tile``, ``sensed``, ``baseline``, ``generated``, ``licence``, ``attribution``,
 ``origin`` and ``assets``: asset key → ``{"href", "bands", "size", "checksum"[, "etag"]}``, hrefs unsigned.
+
+``labels.json``, of encoders that were pretrained with labels: the ``label_set`` with its ``licence`` and
+``attribution``, and under ``samples`` each sample whose labels were used, its place on the ground and how
+many ``pixels`` of which class.
 """
 
 from __future__ import annotations
@@ -26,6 +30,7 @@ from catalog.scenes import Scene
 FORMAT = 1
 SAMPLES = "samples.jsonl.gz"
 SCENES = "scenes.json"
+LABELS = "labels.json"
 SAMPLE_FIELDS = ("sample", "product", "scene", "location", "row", "sha256", "time")
 
 SceneEntries = dict[str, dict[str, dict[str, Any]]]
@@ -49,6 +54,12 @@ def read_samples(source: Path | BinaryIO) -> Iterator[dict[str, Any]]:
     with gzip.open(path, "rt", encoding="utf-8") as lines:
         for line in lines:
             yield json.loads(line)
+
+
+def read_labels(folder: Path) -> dict[str, Any] | None:
+    """What ``labels.json`` of an encoder folder says; None where no labels were used."""
+    path = folder / LABELS
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def write_scenes(

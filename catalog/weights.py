@@ -13,14 +13,15 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import io
 import os
 import shutil
 import uuid
-from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, cast
+from typing import Any, BinaryIO, Protocol
 
 from catalog.errors import EncoderError
 from catalog.settings import Settings
@@ -127,7 +128,10 @@ class LocalStore:
 
 
 class RemoteStore:
-    """Encoder folders in an object store, through fsspec (``s3://`` needs the extra ``s3``)."""
+    """Encoder folders in an object store, through fsspec (``s3://`` needs the extra ``s3``).
+
+    Whatever it is asked for raises ``EncoderError`` ``store-unreachable`` where the store fails.
+    """
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -138,32 +142,39 @@ class RemoteStore:
         place = f"{FOLDER}/{name}/{uuid.uuid4().hex}"
         published: list[bool] = []
         try:
-            files = {}
-            for relative, source in _sources(folder):
-                with system.open(f"{root}/{place}/{relative}", "wb") as target:
-                    files[relative] = _pour(source, target)
-            staged = _RemoteStaged(place, files, published)
-            yield staged
+            with self._told():
+                files = {}
+                for relative, source in _sources(folder):
+                    with system.open(f"{root}/{place}/{relative}", "wb") as target:
+                        files[relative] = _pour(source, target)
+                self._check_sizes(system, f"{root}/{place}", files)
+            yield _RemoteStaged(place, files, published)
         finally:
             if not published:
-                with _ignoring_missing():
+                # What cannot be removed now is in nobody's way: no row refers to it.
+                with suppress(EncoderError), self._told(), _ignoring_missing():
                     system.rm(f"{root}/{place}", recursive=True)
 
     def publish(self, staged: Staged, name: str, version: int, documents: Mapping[str, bytes]) -> str:
         system, root = self._system()
-        for file, content in documents.items():
-            system.pipe_file(f"{root}/{staged.place}/{file}", content)
+        with self._told():
+            for file, content in documents.items():
+                system.pipe_file(f"{root}/{staged.place}/{file}", content)
+            written = {file: {"size": len(content)} for file, content in documents.items()}
+            self._check_sizes(system, f"{root}/{staged.place}", {**staged.files, **written})
         if isinstance(staged, _RemoteStaged):
             staged.published.append(True)
         return staged.place
 
     def open(self, place: str, file: str) -> BinaryIO:
         system, root = self._system()
-        return cast(BinaryIO, system.open(f"{root}/{place}/{file}", "rb"))
+        with self._told():
+            source = system.open(f"{root}/{place}/{file}", "rb")
+        return io.BufferedReader(_RemoteFile(source, self._told), _BLOCK)
 
     def files(self, place: str) -> set[str]:
         system, root = self._system()
-        with _ignoring_missing():
+        with self._told(), _ignoring_missing():
             return {path.partition(f"{place}/")[2] for path in system.find(f"{root}/{place}")}
         return set()
 
@@ -184,6 +195,51 @@ class RemoteStore:
             ) from error
         system.invalidate_cache()
         return system, root.rstrip("/")
+
+    def _check_sizes(self, system: Any, folder: str, files: Mapping[str, Mapping[str, Any]]) -> None:
+        """Refuse a folder of which not every byte arrived."""
+        system.invalidate_cache()
+        held = {path: entry["size"] for path, entry in system.find(folder, detail=True).items()}
+        short = [file for file, entry in files.items() if held.get(f"{folder}/{file}") != entry["size"]]
+        if short:
+            raise OSError(f"{short[0]} did not arrive whole")
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """Tell a failure of the store in one line; a file that is missing stays ``FileNotFoundError``."""
+        try:
+            yield
+        except Exception as error:
+            missing = isinstance(error, FileNotFoundError) and "bucket" not in str(error)
+            if missing or not _of_the_store(error):
+                raise
+            raise EncoderError(
+                "store-unreachable",
+                (str(error).splitlines() or [type(error).__name__])[0],
+                subject=self.url,
+                next_step="check SWATH_STORE and, for S3, the AWS_* variables; if they are right, rerun when "
+                "the store answers",
+            ) from error
+
+
+class _RemoteFile(io.RawIOBase):
+    """A file of an object store whose failures are told, also those in mid-file."""
+
+    def __init__(self, source: Any, told: Callable[[], AbstractContextManager[None]]) -> None:
+        self._source, self._told = source, told
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        with self._told():
+            content = self._source.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self._source.close()
+        super().close()
 
 
 @dataclass(frozen=True)
@@ -271,6 +327,12 @@ def _sweeping(base: Path) -> Iterator[None]:
                 shutil.rmtree(leftover, ignore_errors=True)
         fcntl.flock(lock, fcntl.LOCK_SH)
         yield
+
+
+def _of_the_store(error: Exception) -> bool:
+    """Whether an error is one of the client libraries', or of the system below them."""
+    origin = type(error).__module__.partition(".")[0]
+    return isinstance(error, OSError) or origin in ("botocore", "aiobotocore", "aiohttp")
 
 
 @contextmanager

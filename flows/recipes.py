@@ -8,7 +8,7 @@ from catalog.errors import UsageError
 from catalog.products import Product, load_products
 from catalog.recipes import Recipe, read_recipe
 from flows.archives import LOCAL_ARCHIVES
-from models.methods import METHODS
+from models.methods import require_method
 
 RECIPES = Path(__file__).resolve().parent.parent / "deployments" / "recipes"
 
@@ -48,11 +48,13 @@ def check_recipe(recipe: str | Path, overrides: list[str] | None = None) -> tupl
             next_step="correct the recipe, or add a product file to SWATH_HOME/products",
         )
     for item in read.pretrain:
-        if item.method not in METHODS:
+        try:
+            require_method(item.method)
+        except UsageError as error:
             raise UsageError(
-                "unknown-method",
-                f"there is no method {item.method!r}; known: {', '.join(METHODS)}",
+                error.code,
+                error.message,
                 subject=f"{read.name}: pretrain.{item.encoder}.method",
-                next_step="correct the recipe; swath methods list",
-            )
+                next_step=error.next_step,
+            ) from None
     return read, {name: known[name] for name in read.products}

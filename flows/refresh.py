@@ -7,8 +7,10 @@ from typing import Any
 
 from prefect import flow
 
+from catalog.full_disk import told_when_full
 from catalog.scenes import Scene
 from flows.archives import open_archive
+from flows.cluster import Cluster
 from flows.memory import give_back
 from flows.progress import bars
 from flows.session import Session, open_session
@@ -18,19 +20,32 @@ from flows.steps.gate import Judged, Witnesses, gate
 
 
 @flow(name="refresh", flow_run_name="refresh-{recipe}", validate_parameters=False)
-def refresh(recipe: str, overrides: list[str] | None = None, only: list[str] | None = None) -> dict[str, Any]:
+def refresh(
+    recipe: str,
+    overrides: list[str] | None = None,
+    only: list[str] | None = None,
+    workers: int | None = None,
+    scheduler: str | None = None,
+) -> dict[str, Any]:
     """Bring the recipe's cube up to date with its archive.
 
     Parameters
     ----------
-    only: ids of scenes that the ledger knows; the archive is not searched, and no other scene is taken
+    only:      ids of scenes that the ledger knows; the archive is not searched, and no other scene is taken
+    workers:   cube on so many processes of this machine, instead of in the flow's own
+    scheduler: cube on the Dask cluster at this address, ``tcp://HOST:PORT``
 
     Returns ``{"snapshot", "changed", "products": {id: counts}, "lines": [...]}``.
     """
+    cluster = Cluster(workers, scheduler)
     session = open_session(recipe, overrides)
-    ledger, name = session.ledger, session.recipe.cube_name
     products = session.products.values()
-    with bars() as progress, open_archive(session.recipe, session.settings, progress=progress) as archive:
+    with (
+        told_when_full(session.settings.home),
+        bars() as progress,
+        open_archive(session.recipe, session.settings, progress=progress) as archive,
+    ):
+        ledger, name = session.ledger, session.recipe.cube_name
         # An archive that does not answer leaves nothing behind, not even an empty cube.
         searched = [acquire.search(session, archive, product) for product in products if only is None]
         before = acquire.reconcile(session)
@@ -52,7 +67,7 @@ def refresh(recipe: str, overrides: list[str] | None = None, only: list[str] | N
         pending = {product: scenes for product, scenes in pending.items() if scenes}
         written = {}
         if pending:
-            written = acquire.cube(session, archive, pending, plan, progress)
+            written = acquire.cube(session, archive, pending, plan, progress, cluster)
             give_back()
     return _summary(session, before, found, judged, written)
 

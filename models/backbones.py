@@ -99,6 +99,17 @@ class Encoder(nn.Module):
         return stride // 2 if self.front_end is not None and isinstance(self.backbone, ResNet) else stride
 
     @property
+    def blocks(self) -> tuple[nn.Module, ...]:
+        """The parts that are run one after the other: stages of a ResNet or a Swin, blocks of a ViT."""
+        if isinstance(self.backbone, VisionTransformer):
+            return tuple(self.backbone.blocks)
+        if isinstance(self.backbone, SwinTransformer):
+            return tuple(self.backbone.layers)
+        if isinstance(self.backbone, ResNet):
+            return tuple(self.backbone.get_submodule(f"layer{number}") for number in range(1, 5))
+        return ()
+
+    @property
     def stem_channels(self) -> int:
         """Channels of what ``stem`` gives."""
         if self.architecture.front_end is not None and isinstance(self.backbone, ResNet):

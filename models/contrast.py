@@ -84,3 +84,31 @@ def cosine_distance(predicted: Tensor, target: Tensor, seen: Tensor | None = Non
     No gradient reaches ``target (batch, d)``.
     """
     return mean_where(2 - 2 * F.cosine_similarity(predicted, target.detach(), dim=1), seen)
+
+
+@in_full_precision
+def multi_view_nt_xent(
+    views: Tensor, temperature: float, places: Tensor | None = None, seen: Tensor | None = None
+) -> Tensor:
+    """Identify an object among others by each of its other views; NT-Xent where there are two.
+
+    ``views (view, batch, d)``, L2-normalised here. Every ordered pair of views of an object is a question:
+    which of all objects' views belongs to it? The negatives are all views of all other objects of all
+    processes, except those that show the object's own place (``places (batch,)``); further views of the
+    object are neither right nor wrong. Mean over pairs and objects.
+    """
+    views = F.normalize(views, dim=2)
+    count, batch, _ = views.shape
+    right = torch.einsum("abd,cbd->acb", views, views) / temperature
+    everybody = torch.stack([gathered_with_gradient(view) for view in views])
+    own = torch.arange(batch, device=views.device) + rank() * batch
+    left_out = own[:, None] == torch.arange(everybody.shape[1], device=views.device)
+    if places is not None:
+        left_out = left_out | (places[:, None] == gathered(places))
+    if seen is not None:
+        left_out = left_out | ~gathered(seen)
+    wrong = torch.einsum("abd,cod->aboc", views, everybody) / temperature
+    wrong = wrong.masked_fill(left_out[None, :, :, None], float("-inf")).flatten(2).logsumexp(2)
+    errors = torch.logaddexp(right, wrong[:, None]) - right
+    pairs = ~torch.eye(count, dtype=torch.bool, device=views.device)
+    return mean_where(errors[pairs].mean(0), seen)

@@ -1,116 +1,46 @@
-"""The loader: raw batches of a pinned snapshot, read ahead by threads of the training process."""
+"""The loader: raw batches of a pinned snapshot, put together by threads of the training process.
+
+The order is decided by the plan (``models.sample_pool``, ``models.joined_pool``) alone. Reading goes one
+shuffle window at a time: each of its chunks is decoded once, and its rows are copied to their places in all
+batches of the window while they are still in the processor's cache. ``docs/loader.md`` has the measurements.
+"""
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict, deque
-from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from threading import Lock
-from typing import Any
+from threading import Event, Lock
+from typing import Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from models.physical_pixels import BandChoice, RawSamples
-from models.sample_pool import BatchPlan, Rows
+from models.physical_pixels import RawSamples
+from models.sample_pool import Rows
+from models.sample_reader import SampleReader, Slot
 
-DEFAULT_CACHE_BYTES = 2 * 1024**3
+__all__ = ["BatchStream", "Plan", "RawBatch", "SampleReader"]
 
-
-class SampleReader:
-    """Reads raw samples of one product by row, whole chunks at a time, and keeps the last ones.
-
-    ``cube`` is a ``catalog.cubes.Cube``; ``rows`` are those that may be asked for, others of their chunks are
-    not kept.
-    """
-
-    def __init__(
-        self,
-        cube: Any,
-        snapshot: str,
-        choice: BandChoice,
-        rows: Rows,
-        *,
-        chunk_rows: int = 32,
-        cache_bytes: int = DEFAULT_CACHE_BYTES,
-    ) -> None:
-        self.cube, self.snapshot, self.choice = cube, snapshot, choice
-        self.chunk_rows, self.cache_bytes = chunk_rows, cache_bytes
-        self._rows = np.unique(rows)
-        calibration = cube.calibration(choice.product.id, self._rows, snapshot)
-        self._calibration = {
-            name: np.asarray(calibration[name], np.float64)[:, choice.product_columns]
-            for name in ("scale", "offset", "k1", "k2")
-        }
-        self._chunks: OrderedDict[int, _Chunk] = OrderedDict()
-        self._bytes = 0
-        self._lock = Lock()
-
-    def read(self, rows: Rows) -> RawSamples:
-        """Raw samples in the order of ``rows``; a row may come twice."""
-        rows = np.asarray(rows, np.int64)
-        chunks = rows // self.chunk_rows
-        pixels: dict[float, NDArray[Any]] = {}
-        quality: NDArray[np.uint8] | None = None
-        for number in np.unique(chunks):
-            chunk = self._chunk(int(number))
-            here = np.flatnonzero(chunks == number)
-            at = np.searchsorted(chunk.rows, rows[here])
-            for gsd, values in chunk.pixels.items():
-                target = pixels.setdefault(gsd, np.empty((len(rows), *values.shape[1:]), values.dtype))
-                target[here] = values[at]
-            if chunk.quality is not None:
-                if quality is None:
-                    quality = np.empty((len(rows), *chunk.quality.shape[1:]), np.uint8)
-                quality[here] = chunk.quality[at]
-        at = np.searchsorted(self._rows, rows)
-        return RawSamples(
-            rows, pixels, quality, {name: values[at] for name, values in self._calibration.items()}
-        )
-
-    def _chunk(self, number: int) -> _Chunk:
-        with self._lock:
-            if number in self._chunks:
-                self._chunks.move_to_end(number)
-                return self._chunks[number]
-        chunk = self._load(number)
-        with self._lock:
-            if number not in self._chunks:
-                self._chunks[number] = chunk
-                self._bytes += chunk.bytes
-            while self._bytes > self.cache_bytes and len(self._chunks) > 1:
-                _, oldest = self._chunks.popitem(last=False)
-                self._bytes -= oldest.bytes
-        return chunk
-
-    def _load(self, number: int) -> _Chunk:
-        product = self.choice.product
-        low, high = np.searchsorted(self._rows, [number * self.chunk_rows, (number + 1) * self.chunk_rows])
-        rows = self._rows[low:high]
-        pixels = {
-            gsd: np.ascontiguousarray(self.cube.read(product.id, gsd, rows, self.snapshot)[:, columns])
-            for gsd, columns in self.choice.columns.items()
-        }
-        quality = (
-            None
-            if product.qa is None
-            else np.asarray(self.cube.read_quality(product.id, rows, self.snapshot), np.uint8)
-        )
-        return _Chunk(rows, pixels, quality)
+WINDOW_BYTES = 1 << 30
+"""Raw bytes of batches that are put together at once; a larger shuffle window is taken in parts, which read
+its chunks again."""
 
 
-@dataclass(frozen=True)
-class _Chunk:
-    rows: Rows
-    pixels: dict[float, NDArray[Any]]
-    quality: NDArray[np.uint8] | None
+class Plan(Protocol):
+    """What decides which samples a batch holds: ``BatchPlan`` or ``JoinedPlan``."""
 
     @property
-    def bytes(self) -> int:
-        return sum(values.nbytes for values in self.pixels.values())
+    def batch_size(self) -> int: ...
+
+    @property
+    def view_products(self) -> tuple[str, ...]: ...
+
+    def cube_rows(self, first: int, end: int) -> tuple[tuple[Rows, ...], Rows]: ...
+
+    def window_end(self, at: int) -> int: ...
 
 
 @dataclass(frozen=True)
@@ -121,33 +51,44 @@ class RawBatch:
     """Number of the batch since the start of the run."""
     views: tuple[RawSamples, ...]
     places: torch.Tensor
-    """Place of each sample ``(sample,)``: equal where the ground is the same."""
+    """Ground of each sample ``(sample,)``: equal where it is the same place, or windows overlap."""
+    products: tuple[str, ...] = ()
+    """The product of each view."""
 
 
 class BatchStream:
     """Batches ``start``, ``start + 1``, … of a plan, in order, read ahead by threads.
 
     Each process of a distributed run takes its own slice of every batch, so that the data do not depend on
-    the number of devices. ``wait_share`` is the share of the time since the first batch that the consumer
-    spent waiting for data: above 0.1 the loader holds up the training.
+    the number of devices, nor on that of threads. ``wait_share`` is the share of the time since the first
+    batch that the consumer spent waiting for data: above 0.1 the loader holds up the training. A batch's
+    memory is used again once nothing refers to its arrays any more.
     """
 
     def __init__(
         self,
-        plan: BatchPlan,
-        reader: SampleReader,
+        plan: Plan,
+        reader: SampleReader | Mapping[str, SampleReader],
         *,
         start: int = 0,
         rank: int = 0,
         world: int = 1,
         ahead: int = 4,
         threads: int = 2,
+        window_bytes: int = WINDOW_BYTES,
     ) -> None:
         if plan.batch_size % world:
             raise ValueError(f"a batch of {plan.batch_size} cannot be shared by {world} devices")
-        self.plan, self.reader = plan, reader
+        self.plan = plan
+        self.readers = {reader.product: reader} if isinstance(reader, SampleReader) else dict(reader)
+        missing = sorted(set(plan.view_products) - set(self.readers))
+        if missing:
+            raise ValueError(f"no reader for {', '.join(missing)}")
         self.start, self.rank, self.world = start, rank, world
         self.ahead, self.threads = ahead, threads
+        self._share = plan.batch_size // world
+        bytes_each = sum(self.readers[name].sample_bytes for name in plan.view_products)
+        self._most = max(plan.batch_size, window_bytes * world // max(1, bytes_each))
         self._waited = 0.0
         self._since: float | None = None
 
@@ -159,28 +100,100 @@ class BatchStream:
 
     def batch(self, index: int) -> RawBatch:
         """This process's part of batch ``index``, read now."""
-        draw = self.plan.draw(index)
-        share = self.plan.batch_size // self.world
-        mine = slice(self.rank * share, (self.rank + 1) * share)
-        rows = self.plan.pool.rows
-        views = tuple(self.reader.read(rows[view[mine]]) for view in draw.views)
-        return RawBatch(index, views, torch.from_numpy(draw.places[mine].copy()))
+        first = index * self.plan.batch_size + self.rank * self._share
+        rows, places = self.plan.cube_rows(first, first + self._share)
+        products = self.plan.view_products
+        views = tuple(self.readers[name].read(view) for name, view in zip(products, rows, strict=True))
+        return RawBatch(index, views, torch.from_numpy(places.copy()), products)
 
     def __iter__(self) -> Iterator[RawBatch]:
         pool = ThreadPoolExecutor(self.threads, thread_name_prefix="loader")
-        pending: deque[Future[RawBatch]] = deque()
-        index = self.start
+        building: dict[int, _Building] = {}
+        index, submitted = self.start, self.start * self.plan.batch_size
         try:
             while True:
-                while len(pending) < self.ahead:
-                    pending.append(pool.submit(self.batch, index))
-                    index += 1
+                while submitted < (index + 1 + self.ahead) * self.plan.batch_size:
+                    end = min(self.plan.window_end(submitted), submitted + self._most)
+                    self._submit(pool, building, submitted, end)
+                    submitted = end
                 began = time.perf_counter()
-                batch = pending.popleft().result()
+                batch = building.pop(index).result()
                 if self._since is not None:
                     self._waited += time.perf_counter() - began
                 else:
                     self._since = time.perf_counter()
                 yield batch
+                # Nothing here may keep the batch, or its memory would not be free for the next.
+                del batch
+                index += 1
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+    def _submit(self, pool: ThreadPoolExecutor, building: dict[int, _Building], first: int, end: int) -> None:
+        """Have the chunks read that hold the places (or samples) ``first`` to ``end`` of the run."""
+        size, products = self.plan.batch_size, self.plan.view_products
+        for index in range(first // size, -(-end // size)):
+            if index not in building:
+                building[index] = self._begin(index)
+        rows, _ = self.plan.cube_rows(first, end)
+        batches, places = np.divmod(np.arange(first, end), size)
+        positions = places - self.rank * self._share
+        mine = np.flatnonzero((positions >= 0) & (positions < self._share))
+        wanted: dict[tuple[str, int], list[tuple[_Building, Slot]]] = defaultdict(list)
+        for view, name in enumerate(products):
+            chunks = rows[view] // self.readers[name].chunk_rows
+            for at in mine.tolist():
+                built = building[int(batches[at])]
+                slot = Slot(int(rows[view][at]), built.batch.views[view], int(positions[at]))
+                wanted[name, int(chunks[at])].append((built, slot))
+        # Batches come out in order sooner if their chunks are read in the order they need them.
+        for (name, number), slots in wanted.items():
+            pool.submit(_read, self.readers[name], number, slots)
+
+    def _begin(self, index: int) -> _Building:
+        first = index * self.plan.batch_size + self.rank * self._share
+        rows, places = self.plan.cube_rows(first, first + self._share)
+        products = self.plan.view_products
+        views = tuple(self.readers[name].empty(view) for name, view in zip(products, rows, strict=True))
+        return _Building(RawBatch(index, views, torch.from_numpy(places.copy()), products))
+
+
+class _Building:
+    """A batch whose samples arrive from several threads."""
+
+    def __init__(self, batch: RawBatch) -> None:
+        self.batch = batch
+        self._missing = sum(len(view.rows) for view in batch.views)
+        self._lock, self._done = Lock(), Event()
+        self._error: BaseException | None = None
+
+    def arrived(self, samples: int) -> None:
+        with self._lock:
+            self._missing -= samples
+            if not self._missing:
+                self._done.set()
+
+    def failed(self, error: BaseException) -> None:
+        self._error = error
+        self._done.set()
+
+    def result(self) -> RawBatch:
+        self._done.wait()
+        if self._error is not None:
+            raise self._error
+        return self.batch
+
+
+def _read(reader: SampleReader, number: int, wanted: list[tuple[_Building, Slot]]) -> None:
+    """Read one chunk for all batches of the window; a failure fails those that need it."""
+    counts: dict[_Building, int] = defaultdict(int)
+    for built, _ in wanted:
+        counts[built] += 1
+    try:
+        reader.fill(number, [slot for _, slot in wanted])
+    except BaseException as error:
+        for built in counts:
+            built.failed(error)
+        return
+    for built, count in counts.items():
+        built.arrived(count)

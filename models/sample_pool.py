@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import TrainingError
+from models.same_ground import same_ground
 
 Rows = NDArray[np.int64]
 
@@ -30,10 +31,18 @@ class SamplePool:
     place_ids: tuple[str, ...]
     starts: Rows
     """First sample of each place, ``(place + 1,)``."""
+    times: Rows | None = None
+    """Sensing time, microseconds since 1970 (UTC)."""
+    ground: Rows | None = None
+    """A number per place ``(place,)``, equal where windows overlap; every place its own if none."""
 
     @property
     def count(self) -> int:
         return len(self.rows)
+
+    def ground_of(self, places: Rows) -> Rows:
+        """What tells the ground of places apart: samples of equal ground are never each other's negatives."""
+        return places if self.ground is None else self.ground[places]
 
 
 def open_pool(cube: Any, product: str, snapshot: str, *, transductive: bool = False) -> SamplePool:
@@ -46,7 +55,8 @@ def open_pool(cube: Any, product: str, snapshot: str, *, transductive: bool = Fa
     TrainingError: ``no-samples``.
     """
     table = cube.columns(product, snapshot)
-    splits = {location.id: location.split for location in cube.locations(snapshot)}
+    locations = {location.id: location for location in cube.locations(snapshot)}
+    splits = {place: location.split for place, location in locations.items()}
     current = table["superseded_by"].fillna("").astype(str).to_numpy() == ""
     allowed = np.array([transductive or splits.get(place) == "pretrain" for place in table["location"]], bool)
     table = table[current & allowed].sort_values(["location", "time", "row"], kind="stable")
@@ -68,6 +78,8 @@ def open_pool(cube: Any, product: str, snapshot: str, *, transductive: bool = Fa
         places=places.astype(np.int64),
         place_ids=tuple(map(str, place_ids)),
         starts=np.searchsorted(places, np.arange(len(place_ids) + 1)).astype(np.int64),
+        times=(table["time"].to_numpy(dtype="datetime64[us]")).astype(np.int64),
+        ground=same_ground([locations[place] for place in map(str, place_ids)]),
     )
 
 
@@ -98,25 +110,47 @@ class BatchPlan:
     seed: int
     chunk_rows: int = 32
     window_chunks: int = 16
-    _orders: dict[int, Rows] = field(default_factory=dict, repr=False, compare=False)
+    _orders: dict[int, tuple[Rows, Rows]] = field(default_factory=dict, repr=False, compare=False)
+    _dates: dict[int, NDArray[np.float64]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def epoch_length(self) -> int:
         """Places, or samples, per epoch."""
         return len(self.pool.place_ids) if self.views > 1 else self.pool.count
 
+    @property
+    def view_products(self) -> tuple[str, ...]:
+        """The product of each view."""
+        return (self.pool.product,) * self.views
+
     def draw(self, index: int) -> Draw:
         """Batch ``index``, counted from the start of the run."""
+        views = self._between(index * self.batch_size, (index + 1) * self.batch_size)
+        return Draw(index, views, self.pool.ground_of(self.pool.places[views[0]]))
+
+    def cube_rows(self, first: int, end: int) -> tuple[tuple[Rows, ...], Rows]:
+        """Rows of the cube, one array per view, and ground, of the places (or samples) ``first`` to ``end``.
+
+        Counted from the start of the run, across batches and epochs.
+        """
+        views = self._between(first, end)
+        return tuple(self.pool.rows[view] for view in views), self.pool.ground_of(self.pool.places[views[0]])
+
+    def window_end(self, at: int) -> int:
+        """Where the shuffle window ends that place (or sample) ``at`` of the run lies in."""
+        epoch, offset = divmod(at, self.epoch_length)
+        ends = self._ends(epoch)
+        return epoch * self.epoch_length + int(ends[np.searchsorted(ends, offset, side="right")])
+
+    def _between(self, first: int, end: int) -> tuple[Rows, ...]:
         parts: list[tuple[Rows, ...]] = []
-        at, wanted = index * self.batch_size, self.batch_size
-        while wanted:
+        at = first
+        while at < end:
             epoch, offset = divmod(at, self.epoch_length)
-            anchors = self._order(epoch)[offset : offset + wanted]
+            anchors = self._order(epoch)[offset : offset + end - at]
             parts.append(self._views(epoch, anchors))
             at += len(anchors)
-            wanted -= len(anchors)
-        views = tuple(np.concatenate(view) for view in zip(*parts, strict=True))
-        return Draw(index, views, self.pool.places[views[0]])
+        return tuple(np.concatenate(view) for view in zip(*parts, strict=True))
 
     def drawn(self, batches: int) -> Rows:
         """Positions in the pool that the first ``batches`` batches hold, sorted."""
@@ -134,22 +168,40 @@ class BatchPlan:
         if self.views == 1:
             return (anchors,)
         dates = np.diff(self.pool.starts)
-        first_share, second_share = self._random(epoch, 1).random((2, len(dates)))
-        first = (first_share * dates).astype(np.int64)
-        second = (second_share * np.maximum(dates - 1, 1)).astype(np.int64)
+        first_share, second_share = self._shares(epoch)
+        dates, start = dates[anchors], self.pool.starts[:-1][anchors]
+        first = (first_share[anchors] * dates).astype(np.int64)
+        second = (second_share[anchors] * np.maximum(dates - 1, 1)).astype(np.int64)
         second = np.where(dates > 1, second + (second >= first), first)
-        start = self.pool.starts[:-1]
-        return (start + first)[anchors], (start + second)[anchors]
+        return start + first, start + second
+
+    def _shares(self, epoch: int) -> NDArray[np.float64]:
+        """What decides the two dates of each place, ``(2, place)``."""
+        found = self._dates.get(epoch)
+        if found is None:
+            found = self._random(epoch, 1).random((2, len(self.pool.place_ids)))
+            if len(self._dates) > 3:
+                self._dates.clear()
+            self._dates[epoch] = found
+        return found
 
     def _order(self, epoch: int) -> Rows:
-        order = self._orders.get(epoch)
-        if order is None:
+        return self._epoch(epoch)[0]
+
+    def _ends(self, epoch: int) -> Rows:
+        return self._epoch(epoch)[1]
+
+    def _epoch(self, epoch: int) -> tuple[Rows, Rows]:
+        """The order of an epoch, and where its windows end."""
+        found = self._orders.get(epoch)
+        if found is None:
             # Loader threads may compute the same order twice; they get the same one.
-            order = np.concatenate(list(self._windows(epoch)))
+            windows = list(self._windows(epoch))
+            found = np.concatenate(windows), np.cumsum([len(window) for window in windows])
             if len(self._orders) > 3:
                 self._orders.clear()
-            self._orders[epoch] = order
-        return order
+            self._orders[epoch] = found
+        return found
 
     def _windows(self, epoch: int) -> Iterator[Rows]:
         random = self._random(epoch, 0)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 from lightning.pytorch.strategies import DDPStrategy, ModelParallelStrategy, Strategy
-from timm.models.resnet import ResNet
-from timm.models.swin_transformer import SwinTransformer
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
@@ -38,21 +35,11 @@ def shard(method: nn.Module, mesh: DeviceMesh) -> None:
     Teachers are sharded as their students are; buffers (queues, batch statistics) stay whole everywhere.
     """
     for encoder in (module for module in method.modules() if isinstance(module, Encoder)):
-        for block in _blocks(encoder.backbone):
+        for block in encoder.blocks:
             fully_shard(block, mesh=mesh)
     fully_shard(method, mesh=mesh)
     # The trainer calls the loss, not the forward pass.
     register_fsdp_forward_method(method, "loss")
-
-
-def _blocks(backbone: nn.Module) -> list[nn.Module]:
-    if isinstance(backbone, VisionTransformer):
-        return list(backbone.blocks)
-    if isinstance(backbone, SwinTransformer):
-        return list(backbone.layers)
-    if isinstance(backbone, ResNet):
-        return [backbone.get_submodule(f"layer{number}") for number in range(1, 5)]
-    return []
 
 
 def whole_encoder(encoder: Encoder) -> Encoder:

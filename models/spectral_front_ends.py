@@ -19,10 +19,30 @@ CONDITIONED = (WAVELENGTH_ADAPTER, SPECTRAL_TOKENS)
 """Front-ends that are told the wavelengths, and so take band grids they were not trained on."""
 
 
+TOKEN_SIZES = ("group", "width", "depth", "heads")
+"""What a recipe may say of ``spectral-tokens``; see ``SpectralTokens``."""
+
+
 def describe_front_end(
-    kind: str, bands: int, wavelengths_nm: Sequence[float | None] | None, *, subject: str
+    asked: str | Mapping[str, Any],
+    bands: int,
+    wavelengths_nm: Sequence[float | None] | None,
+    *,
+    subject: str,
 ) -> dict[str, Any]:
-    """The front-end as ``config.json`` holds it; one that is told wavelengths starts on its own grid."""
+    """The front-end as ``config.json`` holds it; one that is told wavelengths starts on its own grid.
+
+    ``asked``: its kind, or a mapping with its ``kind`` and, for ``spectral-tokens``, its sizes.
+    """
+    sizes = {} if isinstance(asked, str) else {key: int(asked[key]) for key in asked if key != "kind"}
+    kind = asked if isinstance(asked, str) else str(asked.get("kind"))
+    if sizes and (kind != SPECTRAL_TOKENS or not set(sizes) <= set(TOKEN_SIZES)):
+        raise TrainingError(
+            "unknown-front-end",
+            f"front-end {kind!r} has no {', '.join(sorted(sizes))}",
+            subject=subject,
+            next_step=f"give its kind alone; {SPECTRAL_TOKENS} also takes {', '.join(TOKEN_SIZES)}",
+        )
     if kind not in FRONT_ENDS:
         raise TrainingError(
             "unknown-front-end",
@@ -30,7 +50,7 @@ def describe_front_end(
             subject=subject,
             next_step=f"leave it out, or use {' or '.join(FRONT_ENDS)}",
         )
-    description: dict[str, Any] = {"kind": kind, "bands": bands, "channels": ADAPTER_CHANNELS}
+    description: dict[str, Any] = {"kind": kind, "bands": bands, "channels": ADAPTER_CHANNELS} | sizes
     if kind in CONDITIONED:
         grid = _known(wavelengths_nm, bands, subject)
         description |= {"wavelengths_nm": grid, "reference_nm": grid}
@@ -47,7 +67,8 @@ def make_front_end(description: Mapping[str, Any], *, subject: str) -> nn.Module
         return SpectralAdapter()
     given, reference = description["wavelengths_nm"], description["reference_nm"]
     if kind == SPECTRAL_TOKENS:
-        return SpectralTokens(bands, given, reference)
+        sizes = {name: description[name] for name in TOKEN_SIZES if name in description}
+        return SpectralTokens(bands, given, reference, **sizes)
     require_enough_bands(len(reference), subject=subject)
     return WavelengthAdapter(given, reference)
 

@@ -169,6 +169,7 @@ def train(spec: TrainingSpec) -> int:
             "samples_drawn": len(plan.drawn(request.steps * request.accumulate)),
             "samples_in_pool": pool.count,
             "places_in_pool": len(pool.place_ids),
+            "flops_per_batch": keeper.flops.flops,
             "seconds": round(time.perf_counter() - began, 3),
             "devices": world,
             "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
@@ -195,9 +196,7 @@ def _write_encoder(
     partial.rename(folder / files.ENCODER)
 
 
-def _support(
-    spec: TrainingSpec, options: Any, cube: Any, pool: Any, reader: Any, normalisation: Any
-) -> Any:
+def _support(spec: TrainingSpec, options: Any, cube: Any, pool: Any, reader: Any, normalisation: Any) -> Any:
     """The labelled pixels of a method that learns from labels too; None for the others."""
     from models.support import SupportOptions, read_support
 
@@ -243,7 +242,8 @@ def _options(kind: Any, given: dict[str, Any], encoder: str) -> Any:
 def _normalisation(spec: TrainingSpec, reader: Any, rows: Any) -> Any:
     """Frozen statistics: given, of the encoder started from, of this run's earlier start, or computed now."""
     from models.encoder_files import read_config
-    from models.normalisation import Normalisation, statistics_of
+    from models.normalisation import Normalisation
+    from models.snapshot_statistics import snapshot_statistics
 
     if spec.normalisation is not None:
         return Normalisation.from_dict(spec.normalisation)
@@ -251,27 +251,14 @@ def _normalisation(spec: TrainingSpec, reader: Any, rows: Any) -> Any:
         return Normalisation.from_dict(read_config(spec.start_from)["normalisation"])
     path = spec.folder / files.NORMALISATION
     if int(os.environ.get("RANK", "0")) == 0 and not path.is_file():
-        batches = statistics_batches(reader, rows, mask_cloud=spec.pretraining.mask_cloud)
-        write_json(path, statistics_of(batches, len(reader.choice.names)).to_dict())
+        statistics = snapshot_statistics(reader, rows, mask_cloud=spec.pretraining.mask_cloud)
+        write_json(path, statistics.to_dict())
     deadline = time.monotonic() + _FILE_WAIT_S
     while not path.is_file():
         if time.monotonic() > deadline:
             raise TrainingError("no-statistics", "the first process wrote no band statistics")
         time.sleep(0.1)
     return Normalisation.from_dict(json.loads(path.read_text(encoding="utf-8")))
-
-
-def statistics_batches(reader: Any, rows: Any, *, mask_cloud: bool, most: int = 2048, size: int = 32) -> Any:
-    """Physical batches of at most ``most`` samples, evenly spread over ``rows``, in the cube's order."""
-    import numpy as np
-
-    from models.physical_pixels import physical_pixels
-
-    rows = np.sort(rows)
-    chosen = rows[np.unique(np.linspace(0, len(rows) - 1, min(most, len(rows))).round().astype(np.int64))]
-    for start in range(0, len(chosen), size):
-        raw = reader.read(chosen[start : start + size])
-        yield physical_pixels(raw, reader.choice, mask_cloud=mask_cloud)
 
 
 def _start_from(source: Path, encoder: Any, config: dict[str, Any]) -> None:

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from catalog.errors import TrainingError
 from catalog.recipes import Pretraining
+from models.backbones import Encoder
 from models.collapse import collapse_signs
 from models.methods.method import Method, View
 from models.normalisation import Normalisation
@@ -26,6 +27,7 @@ from models.optim import make_optimiser, make_schedule, set_weight_decay, weight
 from models.physical_pixels import BandChoice, one_mask, physical_pixels
 from models.sample_batches import BatchStream, RawBatch
 from models.sharding import make_strategy, shard
+from models.utilisation import StepFlops, matmul_peak
 
 
 class Pretrainer(lightning.LightningModule):
@@ -54,8 +56,21 @@ class Pretrainer(lightning.LightningModule):
         """Embeddings of the last batch: of one view, and of the other where there is one."""
 
     def configure_model(self) -> None:
+        # Convolutions are faster so, on a CPU as well: by a quarter for a ResNet-50.
+        for encoder in self.encoders():
+            encoder.backbone.to(memory_format=torch.channels_last)
         if self.request.strategy == "fsdp" and self.device_mesh is not None:
             shard(self.method, self.device_mesh["data_parallel"])
+
+    def compile_blocks(self) -> None:
+        """Compile what the encoders, teachers too, run one after the other."""
+        for encoder in self.encoders():
+            for block in encoder.blocks:
+                block.compile()
+
+    def encoders(self) -> list[Encoder]:
+        """Every encoder of the method, teachers too."""
+        return [module for module in self.method.modules() if isinstance(module, Encoder)]
 
     def configure_optimizers(self) -> Any:
         optimiser = make_optimiser(self.method, self.request.optimiser)
@@ -127,9 +142,13 @@ class RunKeeper(lightning.Callback):
         self.stop_requested = False
         self.stopped = False
         self.last: dict[str, float] = {}
+        self.flops = StepFlops()
+        """Of the first batch."""
+        self._peak = 0.0
         self._losses: list[Tensor] = []
         self._step = 0
         self._since = 0.0
+        self._batches = 0
 
     def state_dict(self) -> dict[str, Any]:
         """Losses since the last line, so that a resumed run writes the lines the first would have written."""
@@ -146,10 +165,20 @@ class RunKeeper(lightning.Callback):
         if trainer.is_global_zero:
             forget_after(self.metrics, self._step)
 
+    def on_train_batch_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any
+    ) -> None:
+        if self._batches == 0:
+            self.flops.start()
+
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, outputs: Any, *args: Any
     ) -> None:
         assert isinstance(pl_module, Pretrainer)
+        self.flops.stop()
+        if self._batches == 0 and pl_module.request.compile:
+            pl_module.compile_blocks()  # operations of compiled code are not counted
+        self._batches += 1
         # Lightning divides by the number of accumulated batches.
         self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)
         step = trainer.global_step
@@ -181,6 +210,7 @@ class RunKeeper(lightning.Callback):
                 **collapse_signs(*module.watched),
                 "loader_wait_share": module.stream.wait_share,
                 "samples_per_s": samples / max(1e-9, now - self._since),
+                **self._utilisation(module, samples / max(1e-9, now - self._since)),
             }
             self.last = line
             with self.metrics.open("a", encoding="utf-8") as file:
@@ -188,6 +218,15 @@ class RunKeeper(lightning.Callback):
             self._since = now
         self._losses.clear()
         self._step = step
+
+    def _utilisation(self, module: Pretrainer, samples_per_s: float) -> dict[str, float]:
+        """Share of the peak that this process's accelerator reaches; nothing on a CPU."""
+        if module.device.type != "cuda":
+            return {}
+        if not self._peak:
+            low = module.request.precision == "bf16"
+            self._peak = matmul_peak(module.device, torch.bfloat16 if low else torch.float32)
+        return {"peak_share": samples_per_s / self.batch_size * self.flops.flops / self._peak}
 
     def _on_sigterm(self, *_: Any) -> None:
         self.stop_requested = True

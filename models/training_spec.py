@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from catalog.labels import LabelSet
 from catalog.recipes import Pretraining
 
 SPEC = "spec.json"
@@ -41,6 +42,7 @@ class TrainingSpec(BaseModel):
     normalisation: dict[str, Any] | None = Field(
         None, description="frozen: of start_from if none, else the snapshot's own statistics"
     )
+    labels: LabelSet | None = Field(None, description="for a method that learns from labels too")
     log_every: int = Field(10, gt=0, description="optimiser steps")
     checkpoint_every: int | None = Field(
         None, gt=0, description="optimiser steps; a quarter of the run, 100 to 1000, if none"
@@ -56,12 +58,22 @@ class TrainingSpec(BaseModel):
         """SHA-256 of what decides the weights; a checkpoint of another identity is not resumed."""
         parts = self.model_dump(
             mode="json",
-            exclude={"run_id", "folder", "start_from", "log_every", "checkpoint_every", "read_threads"},
+            exclude={
+                "run_id",
+                "folder",
+                "start_from",
+                "labels",
+                "log_every",
+                "checkpoint_every",
+                "read_threads",
+            },
         )
         if self.start_from is not None:
             # The same weights may be pulled to another folder when the run is resumed.
             config = json.loads((self.start_from / "config.json").read_text(encoding="utf-8"))
             parts["start_from"] = config.get("weights_sha256", str(self.start_from))
+        if self.labels is not None:
+            parts["labels"] = self.labels.digest
         return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
 
     def write(self) -> Path:

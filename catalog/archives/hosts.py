@@ -43,6 +43,7 @@ _NOT_PUBLIC: tuple[IPv4Network | IPv6Network, ...] = (
 )
 
 
+@lru_cache(maxsize=4096)
 def spelled(host: str) -> str | None:
     """The one spelling of a host name or address; None where it is none.
 

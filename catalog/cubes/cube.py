@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +13,18 @@ import icechunk
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from catalog.cubes import history, layout, verify
+from catalog.cubes import compact, expire, export, history, layout, object_storage, verify
+from catalog.cubes.chunk_files import ChunkFiles
+from catalog.cubes.chunks import ChunkReader
+from catalog.cubes.compact import Compacted
+from catalog.cubes.expire import Expired
+from catalog.cubes.export import Exported, Format
+from catalog.cubes.history import Version
+from catalog.cubes.pixels import PixelWriting
 from catalog.cubes.place import Place, open_repository, place_of
 from catalog.cubes.publish import MAIN, commit_session, publish
 from catalog.cubes.reader import SnapshotReader
-from catalog.cubes.writer import CubeWriter
+from catalog.cubes.writer import COMMIT_EVERY_BYTES, CubeWriter
 from catalog.products.model import Product
 from catalog.samples import Location
 from catalog.scenes import Scene
@@ -52,15 +60,28 @@ class Cube:
 
     def snapshot(self, ref: str = MAIN) -> str:
         """The snapshot id that a branch, a tag or an id means now."""
-        return history.resolve(self.repository, ref, cube=self.name)
+        with object_storage.told(self.place.url):
+            return object_storage.patiently(lambda: history.resolve(self.repository, ref, cube=self.name))
 
-    def history(self, ref: str = MAIN) -> list[history.Version]:
+    def history(self, ref: str = MAIN) -> list[Version]:
         """The versions that led to ``ref``, newest first."""
-        return history.history(self.repository, self.snapshot(ref))
+        snapshot = self.snapshot(ref)
+        with object_storage.told(self.place.url):
+            return object_storage.patiently(lambda: history.history(self.repository, snapshot))
+
+    def versions(self, snapshots: Sequence[str]) -> list[Version]:
+        """These snapshots' own versions, whether the newest still descends from them or not."""
+        return [self.history(snapshot)[0] for snapshot in snapshots]
+
+    def tags(self) -> dict[str, str]:
+        """Every tag and the snapshot it names."""
+        with object_storage.told(self.place.url):
+            names = object_storage.patiently(self.repository.list_tags)
+            return {name: self.repository.lookup_tag(name) for name in sorted(names)}
 
     def tag(self, name: str, snapshot: str | None = None) -> None:
         """Name a snapshot for good."""
-        with self.place.locked():
+        with object_storage.told(self.place.url), self.place.locked():
             history.tag(self.repository, name, self.reader(snapshot).snapshot, cube=self.name)
 
     def reader(self, snapshot: str | None = None) -> SnapshotReader:
@@ -130,6 +151,14 @@ class Cube:
         """Rows per pixel chunk; rows of equal ``row // n`` share one chunk at every resolution."""
         return int(self.reader(snapshot).array(product, "quality").chunks[0])
 
+    def chunks(self, product: str, names: Sequence[str], snapshot: str | None = None) -> ChunkReader:
+        """Reads whole chunks of pixel arrays (``r10m`` …, ``quality``), as the loader does."""
+        reader = self.reader(snapshot)
+        files = (
+            ChunkFiles(self.repository, reader.snapshot, self.place.folder) if self.place.is_local else None
+        )
+        return ChunkReader(reader, product, names, files)
+
     def session_store(self, snapshot: str | None = None) -> icechunk.IcechunkStore:
         """A read-only Zarr store: ``xr.open_zarr(store, group=product, consolidated=False)`` opens it."""
         return self.reader(snapshot).store
@@ -140,21 +169,86 @@ class Cube:
         return verify.verify(SnapshotReader(self.repository, self.name, self.reader(snapshot).snapshot))
 
     @contextmanager
-    def write(self, message: str) -> Iterator[CubeWriter]:
+    def write(
+        self,
+        message: str,
+        *,
+        pixels: PixelWriting | None = None,
+        commit_every_bytes: int = COMMIT_EVERY_BYTES,
+    ) -> Iterator[CubeWriter]:
         """Collect what one commit adds, and commit it at the end of the block.
 
         An error in the block leaves the cube as it was. Nothing new makes no commit. ``writer.result`` tells.
+        A caller that says where it may be done (``writer.commit_if_full``) gets a commit for every
+        ``commit_every_bytes`` of raw pixels. ``pixels`` has the pixels written elsewhere than here.
 
         Raises
         ------
-        CubeError: ``main-moved`` (S3), ``cube-busy`` (local disk), and those of ``CubeWriter``.
+        CubeError: ``main-moved``, ``store-unreachable`` (S3), ``cube-busy`` (local disk), and those of
+            ``CubeWriter``.
         """
-        writer = CubeWriter(self.place, self.repository, message, self._spools, self._chunk_samples)
-        try:
-            yield writer
-            writer.commit()
-        finally:
-            writer.close()
+        with object_storage.told(self.place.url):
+            writer = CubeWriter(
+                self.place,
+                self.repository,
+                message,
+                self._spools,
+                self._chunk_samples,
+                pixels,
+                commit_every_bytes,
+            )
+            try:
+                yield writer
+                writer.end()
+            finally:
+                writer.close()
+
+    def compact(self) -> Compacted:
+        """Order samples by (block, location, time) again in every product, in a new snapshot.
+
+        Does nothing where they are. Rows change, ids and pixels do not; see ``catalog.cubes.compact``.
+
+        Raises
+        ------
+        CubeError: ``main-moved`` (S3), ``cube-busy`` (local disk), ``unreadable-chunk``, ``cube-damaged``.
+        """
+        return compact.compact(self.place, self.repository)
+
+    def expire(self, older_than: datetime, *, keep: Collection[str] = (), dry_run: bool = False) -> Expired:
+        """Let snapshots go that were written before a time, with the bytes that only they need.
+
+        The newest stays, and what a tag or branch names, and the ids in ``keep``; a mapping says why.
+
+        Raises
+        ------
+        CubeError: ``cube-busy`` (local disk).
+        """
+        with object_storage.told(self.place.url):
+            done = expire.expire(
+                self.place, self.repository, older_than, keep=keep, dry_run=dry_run, scratch=self._spools
+            )
+        if not dry_run:
+            with self._lock:
+                for snapshot in done.snapshots:
+                    self._readers.pop(snapshot, None)
+        return done
+
+    def export(
+        self,
+        to: Path,
+        *,
+        product: str | None = None,
+        snapshot: str | None = None,
+        format: Format = "zarr",
+    ) -> Exported:
+        """Copy a snapshot to a plain Zarr folder, a ``.zip`` of one, or a folder of GeoTIFFs.
+
+        Raises
+        ------
+        UsageError: ``path-taken``.
+        CubeError: ``product-not-in-cube``, ``unreadable-chunk``.
+        """
+        return export.export(self.reader(snapshot), to, product=product, format=format)
 
     def declare(self, products: Sequence[Product]) -> str:
         """Make products known before their first sample; returns the snapshot.

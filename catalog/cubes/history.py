@@ -41,6 +41,19 @@ def history(repository: icechunk.Repository, snapshot: str) -> list[Version]:
     ]
 
 
+def ancestors(repository: icechunk.Repository) -> dict[str, icechunk.SnapshotInfo]:
+    """Every snapshot that a branch or a tag leads to, by id."""
+    found: dict[str, icechunk.SnapshotInfo] = {}
+    tips = {repository.lookup_branch(name) for name in repository.list_branches()}
+    tips |= {repository.lookup_tag(name) for name in repository.list_tags()}
+    for tip in tips:
+        for info in repository.ancestry(snapshot_id=tip):
+            if info.id in found:
+                break
+            found[info.id] = info
+    return found
+
+
 def resolve(repository: icechunk.Repository, ref: str, *, cube: str) -> str:
     """The snapshot id that a branch, a tag or an id means.
 

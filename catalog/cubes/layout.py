@@ -32,6 +32,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 
+from catalog.cubes.columns import CHUNK as COLUMN_CHUNK
 from catalog.cubes.columns import COLUMNS, LATER
 from catalog.errors import CubeError
 from catalog.products.model import Product, array_name
@@ -42,11 +43,12 @@ FORMAT_VERSION = 1
 LOCATIONS = "locations"
 SCENES = "scenes"
 
-CHUNK_BYTES = 8 << 20
-"""Raw bytes that a pixel chunk of the largest array aims at; about 1 ms per chunk is overhead."""
+CHUNK_BYTES = 4 << 20
+"""Raw bytes that a pixel chunk of the largest array aims at: long chunks read faster, short ones cost less
+when a commit writes the last of them again (docs/cubes.md has the figures)."""
 MAX_CHUNK_SAMPLES = 256
-COLUMN_CHUNK = 8192
-DOCUMENT_CHUNK = 256
+LOCATION_CHUNK = 2048
+DOCUMENT_CHUNK = 64
 TABLE_CHUNK_BYTES = 1 << 20
 
 
@@ -265,7 +267,15 @@ def create_calibration(group: zarr.Group, product: Product, name: str, samples: 
 def create_column(group: zarr.Group, name: str, samples: int = 0) -> None:
     """Make one of ``COLUMNS``; ``samples`` there already have its fill value."""
     column = next(column for column in COLUMNS if column.name == name)
-    _column(group, column.name, column.dtype, ("sample",), {"long_name": column.description}, length=samples)
+    _column(
+        group,
+        column.name,
+        column.dtype,
+        ("sample",),
+        {"long_name": column.description},
+        chunk=column.chunk,
+        length=samples,
+    )
     array(group, column.name).update_attributes(dict(column.attributes))
 
 
@@ -273,7 +283,7 @@ def create_locations(root: zarr.Group) -> zarr.Group:
     """Make the table of locations."""
     group = root.create_group(LOCATIONS)
     for name, dtype in LOCATION_COLUMNS.items():
-        _column(group, name, dtype, ("location",), {})
+        _column(group, name, dtype, ("location",), {}, chunk=LOCATION_CHUNK)
     return group
 
 
@@ -320,17 +330,18 @@ def _column(
     )
 
 
-def _band_coordinates(group: zarr.Group, product: Product, gsd: float | None) -> None:
+def band_coordinates(product: Product, gsd: float | None) -> dict[str, tuple[list[Any], str, dict[str, Any]]]:
+    """Name → (values, type, attributes) of what describes the bands of one sampling, or all for None."""
     bands = product.bands if gsd is None else product.bands_at(gsd)
     tail = "" if gsd is None else f"_{suffix(gsd)}"
     values: dict[str, tuple[list[Any], str, dict[str, Any]]] = {
-        "band": ([band.name for band in bands], "string", {"long_name": "band name"}),
-        "center_nm": (
+        f"band{tail}": ([band.name for band in bands], "string", {"long_name": "band name"}),
+        f"center_nm{tail}": (
             [band.center_nm or np.nan for band in bands],
             "float64",
             {"units": "nm", "long_name": "centre wavelength"},
         ),
-        "fwhm_nm": (
+        f"fwhm_nm{tail}": (
             [band.fwhm_nm or np.nan for band in bands],
             "float64",
             {"units": "nm", "long_name": "full width at half maximum"},
@@ -342,9 +353,14 @@ def _band_coordinates(group: zarr.Group, product: Product, gsd: float | None) ->
             "float64",
             {"long_name": "native sampling, metres"},
         )
-    for name, (column, dtype, attributes) in values.items():
-        _column(group, f"{name}{tail}", dtype, (f"band{tail}",), attributes, chunk=len(bands))
-        append_rows(group, {f"{name}{tail}": column})
+    return values
+
+
+def _band_coordinates(group: zarr.Group, product: Product, gsd: float | None) -> None:
+    dimension = "band" if gsd is None else f"band_{suffix(gsd)}"
+    for name, (values, dtype, attributes) in band_coordinates(product, gsd).items():
+        _column(group, name, dtype, (dimension,), attributes, chunk=len(values))
+        append_rows(group, {name: values})
 
 
 def _pixel_attributes(product: Product, gsd: float) -> dict[str, Any]:
@@ -375,7 +391,8 @@ def _fill(product: Product) -> Any:
 
 
 def _pixel_codecs() -> list[Any]:
-    return [BloscCodec(cname="lz4", clevel=5, shuffle="shuffle"), Crc32cCodec()]
+    # By bits: real pixels fill 12 of 16 bits at most, which makes it smaller, and no slower to read.
+    return [BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle"), Crc32cCodec()]
 
 
 def _pixels_of(product: Product) -> str:

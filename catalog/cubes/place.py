@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import icechunk
 from filelock import FileLock, Timeout
 
+from catalog.cubes import object_storage
 from catalog.errors import CubeError, UsageError
 from catalog.settings import Settings, load_settings
 
-CHUNKS_PER_MANIFEST = 4096
-"""A commit rewrites the last manifest of an array only, so appends stay cheap in large cubes."""
+CHUNKS_PER_MANIFEST = 512
+"""A commit writes the last manifest of an array again, 17 bytes per chunk, and names all others in the
+snapshot, about 50 bytes each: cheap at both ends from thousands of chunks to millions."""
 
 LOCK_TIMEOUT_S = 1800.0
 """How long a writer waits for another one to finish its commit."""
@@ -87,7 +87,8 @@ class Place:
     def exists(self) -> bool:
         """Whether a repository lies here."""
         quieten()
-        return icechunk.Repository.exists(self.storage())
+        patience = None if self.is_local else object_storage.patience(object_storage.OPENING_TRIES)
+        return icechunk.Repository.exists(self.storage(), storage_settings=patience)
 
 
 def place_of(name: str, settings: Settings | None = None) -> Place:
@@ -117,8 +118,11 @@ def list_cubes(settings: Settings | None = None) -> list[str]:
         folder = settings.store_path / "cubes"
         return sorted(path.parent.name for path in folder.glob("*/repo"))
     quieten()
-    keys = (item.key for item in storage_at(f"{settings.store}/cubes").list_objects_metadata())
-    return sorted(key.split("/")[0] for key in keys if re.fullmatch(r"[^/]+/repo", key))
+    with object_storage.told(settings.store):
+        patience = object_storage.patience(object_storage.OPENING_TRIES)
+        listed = storage_at(f"{settings.store}/cubes").list_objects_metadata(settings=patience)
+        keys = (item.key for item in listed)
+        return sorted(key.split("/")[0] for key in keys if re.fullmatch(r"[^/]+/repo", key))
 
 
 def open_repository(place: Place, *, create: bool = False) -> icechunk.Repository:
@@ -139,12 +143,18 @@ def open_repository(place: Place, *, create: bool = False) -> icechunk.Repositor
             }
         )
     )
+    if not place.is_local:
+        config.storage = object_storage.patience(object_storage.OPENING_TRIES)
+
+    def opened() -> icechunk.Repository:
+        return icechunk.Repository.open(place.storage(), config=config)
+
     try:
         if create and not place.exists():
             with place.locked():
                 if not place.exists():
                     _create(place, config)
-        return icechunk.Repository.open(place.storage(), config=config)
+        repository = object_storage.patiently(opened)
     except icechunk.RepositoryNotFoundError as error:
         raise CubeError(
             "cube-not-found",
@@ -153,17 +163,18 @@ def open_repository(place: Place, *, create: bool = False) -> icechunk.Repositor
             next_step="see `swath cubes list`, or acquire it with `swath run refresh`",
         ) from error
     except icechunk.StorageError as error:
-        raise CubeError(
-            "store-unreachable",
-            str(error).splitlines()[0],
-            subject=place.url,
-            next_step="check SWATH_STORE and, for S3, the AWS_* variables",
-        ) from error
+        raise object_storage.unreachable(error, place.url) from error
+    if place.is_local:
+        return repository
+    # It is there: from now on a failure is an outage, which is worth waiting for.
+    config.storage = object_storage.patience(object_storage.WORKING_TRIES)
+    return repository.reopen(config=config)
 
 
 def _create(place: Place, config: icechunk.RepositoryConfig) -> None:
     if place.is_local:
         place.folder.mkdir(parents=True, exist_ok=True)
+        place.journal_file.touch()  # killed from here on, the first commit sweeps
     try:
         # The folder may hold what a writer left that died while creating the repository.
         icechunk.Repository.create(place.storage(), config=config, check_clean_root=False)
@@ -175,26 +186,9 @@ def storage_at(url: str) -> icechunk.Storage:
     """Icechunk's storage of a folder or an ``s3://bucket/prefix``."""
     if "://" not in url:
         return icechunk.local_filesystem_storage(url)
-    parts = urlsplit(url)
-    if parts.scheme != "s3":
-        raise UsageError(
-            "unsupported-store",
-            f"cubes lie on a local disk or in s3://, not in {parts.scheme}://",
-            subject=url,
-            next_step="set SWATH_STORE to a folder or to s3://bucket/prefix",
-        )
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-    return icechunk.s3_storage(
-        bucket=parts.netloc,
-        prefix=parts.path.strip("/") or None,
-        region=os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION") or "us-east-1",
-        endpoint_url=endpoint,
-        allow_http=bool(endpoint and endpoint.startswith("http://")),
-        force_path_style=endpoint is not None,
-        from_env=True,
-    )
+    return object_storage.s3_storage(url)
 
 
 def quieten() -> None:
-    """Keep Icechunk's warnings off stdout, where ``--json`` prints."""
-    icechunk.set_logs_filter("error")
+    """Keep Icechunk's log off stdout, where ``--json`` prints; what it has to say it also raises."""
+    icechunk.set_logs_filter("off")

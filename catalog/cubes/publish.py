@@ -11,6 +11,7 @@ from typing import Any
 
 import icechunk
 
+from catalog.cubes import object_storage
 from catalog.cubes.place import LOCK_TIMEOUT_S, Place
 from catalog.errors import CubeError
 
@@ -29,10 +30,10 @@ def commit_session(
     lock covers looking up the base, writing, committing and publishing. In S3 the check is a conditional
     request, and the loser of a race gets ``main-moved``.
     """
-    with place.locked(lock_timeout_s):
+    with object_storage.told(place.url), place.locked(lock_timeout_s):
         if place.is_local:
             if place.journal_file.exists():
-                sweep(place, repository)
+                sweep(place, repository, datetime.now(UTC))
             place.journal_file.touch()
         yield repository.writable_session(MAIN)
         # Not reached by an error: what it left behind is swept before the next commit.
@@ -58,19 +59,22 @@ def publish(place: Place, session: icechunk.Session, message: str, metadata: Map
         ) from error
 
 
-def sweep(place: Place, repository: icechunk.Repository) -> None:
-    """Remove what a dead writer left on a local disk; only while the lock is held.
+def sweep(place: Place, repository: icechunk.Repository, before: datetime) -> int:
+    """Remove what dead writers left and what expired snapshots alone needed; returns the bytes it freed.
 
-    Whatever ``main``, another branch or a tag leads to stays.
+    ``before``: objects written later stay. On a local disk, where nobody else writes while the lock is held,
+    that is now. Whatever ``main``, another branch or a tag leads to stays.
     """
-    for path in place.folder.rglob("*#*"):
-        # Staging files: an object is written beside its place and then renamed.
-        if re.search(r"#\d+$", path.name) and path.is_file():
-            path.unlink(missing_ok=True)
-    summary = repository.garbage_collect(datetime.now(UTC))
+    if place.is_local:
+        for path in place.folder.rglob("*#*"):
+            # Staging files: an object is written beside its place and then renamed.
+            if re.search(r"#\d+$", path.name) and path.is_file():
+                path.unlink(missing_ok=True)
+    summary = repository.garbage_collect(before)
     logger.info(
-        "%s: a writer had died; removed %d objects it left (%d bytes)",
+        "%s: removed %d objects that nothing leads to (%d bytes)",
         place.name,
         summary.chunks_deleted + summary.manifests_deleted + summary.snapshots_deleted,
         summary.bytes_deleted,
     )
+    return int(summary.bytes_deleted)

@@ -6,6 +6,7 @@ import json
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import icechunk
@@ -13,7 +14,7 @@ import numpy as np
 import zarr
 from numpy.typing import ArrayLike, NDArray
 
-from catalog.cubes import layout
+from catalog.cubes import layout, object_storage
 from catalog.cubes.columns import COLUMNS, LATER
 from catalog.errors import CubeError
 from catalog.products.model import Product, array_name
@@ -38,11 +39,14 @@ class SnapshotReader:
     def __init__(self, repository: icechunk.Repository, cube: str, snapshot: str) -> None:
         self.cube = cube
         self.snapshot = snapshot
-        self.store = repository.readonly_session(snapshot_id=snapshot).store
+        with object_storage.told(cube):
+            session = object_storage.patiently(lambda: repository.readonly_session(snapshot_id=snapshot))
+        self.store = session.store
         self._lock = threading.RLock()
         self._cache: dict[tuple[str, ...], Any] = {}
         try:
-            self._root: zarr.Group | None = layout.open_root(self.store)
+            with object_storage.told(cube):
+                self._root: zarr.Group | None = object_storage.patiently(lambda: layout.open_root(self.store))
         except zarr.errors.GroupNotFoundError:
             self._root = None  # created, and nothing written yet
 
@@ -86,6 +90,16 @@ class SnapshotReader:
     def array(self, product: str, name: str) -> zarr.Array[Any]:
         """An array of a product."""
         return self._once(("array", product, name), lambda: layout.array(self.group(product), name))
+
+    def whole(self, product: str, name: str) -> NDArray[Any]:
+        """All of a small array, also of a subgroup: ``band``, ``scenes/scene``.
+
+        Raises
+        ------
+        CubeError: ``unreadable-chunk``.
+        """
+        key = ("whole", product, name)
+        return self._once(key, lambda: _plain(layout.array(self.group(product), name)[:]))
 
     def sample_ids(self, product: str) -> set[str]:
         """Ids of a product's samples."""
@@ -175,8 +189,9 @@ class SnapshotReader:
         source = self.array(product, name)
         values = np.empty((len(wanted), *source.shape[1:]), source.dtype)
         for start, stop, at in _by_chunk(wanted, source.chunks[0], source.shape[0]):
-            with self._damage_told(f"rows {start} to {stop - 1} of {product}/{name}"):
-                chunk = cast("NDArray[Any]", source[start:stop])
+            with self.damage_told(f"rows {start} to {stop - 1} of {product}/{name}"):
+                here = slice(start, stop)
+                chunk = cast("NDArray[Any]", object_storage.patiently(partial(source.__getitem__, here)))
                 inside = wanted[at] - start
                 if len(wanted) == len(chunk) and np.array_equal(inside, np.arange(len(chunk))):
                     return chunk  # one whole chunk, as the loader reads: no copy
@@ -196,10 +211,13 @@ class SnapshotReader:
         return wanted
 
     @contextmanager
-    def _damage_told(self, what: str) -> Iterator[None]:
+    def damage_told(self, what: str) -> Iterator[None]:
+        """Errors of the store and the codecs as ``unreadable-chunk``, naming what was read."""
         try:
             yield
         except DAMAGE as error:
+            if object_storage.is_unreachable(error):
+                raise object_storage.unreachable(error, self.cube) from error
             reason = (str(error).splitlines() or [type(error).__name__])[0]
             raise CubeError(
                 "unreadable-chunk",
@@ -210,9 +228,9 @@ class SnapshotReader:
             ) from error
 
     def _once(self, key: tuple[str, ...], make: Callable[[], T]) -> T:
-        with self._lock, self._damage_told("/".join(key)):
+        with self._lock, self.damage_told("/".join(key)):
             if key not in self._cache:
-                self._cache[key] = make()
+                self._cache[key] = object_storage.patiently(make)
             return cast("T", self._cache[key])
 
 

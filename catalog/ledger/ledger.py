@@ -24,6 +24,7 @@ from catalog.ledger.writes import (
     PRIMARY,
     best_by_product,
     fetch,
+    forget,
     not_known,
     note,
     renew_document,
@@ -348,6 +349,10 @@ class Ledger:
                 if stored[scene_id].own_state is not to or to is State.QUARANTINED
             }
             set_own_state(connection, cube, product, todo, to, snapshot)
+            if to is State.CUBED and todo:
+                # The ledger is ahead of the snapshot it agreed with. Were the cube rolled back to that one
+                # before the new one is noted, it would be taken for what the ledger knows.
+                forget(connection, cube, "snapshot")
 
 
 def _with_documents() -> Select[Any]:

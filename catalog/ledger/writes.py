@@ -355,6 +355,11 @@ def _set_digests(connection: Connection, cube: str, product: str, digests: Mappi
 
 def note(connection: Connection, cube: str, name: str, value: str) -> None:
     """Remember something about a cube, in the place of what was remembered under this name before."""
+    forget(connection, cube, name)
+    connection.execute(insert(tables.notes).values(cube=cube, name=name, value=value))
+
+
+def forget(connection: Connection, cube: str, name: str) -> None:
+    """Drop what was remembered about a cube under this name."""
     table = tables.notes
     connection.execute(delete(table).where(table.c.cube == cube, table.c.name == name))
-    connection.execute(insert(table).values(cube=cube, name=name, value=value))

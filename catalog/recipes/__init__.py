@@ -10,12 +10,16 @@ from catalog.recipes.acquisition import (
     Split,
     SplitRule,
 )
+from catalog.recipes.area import READERS, AreaCube, Embedding
 from catalog.recipes.learning import Evaluation, Optimiser, Pretraining, Promotion
 from catalog.recipes.recipe import Recipe, parse_recipe, read_recipe
 
 __all__ = [
+    "READERS",
     "Area",
+    "AreaCube",
     "DateRequest",
+    "Embedding",
     "Evaluation",
     "GateLimits",
     "LocationRequest",

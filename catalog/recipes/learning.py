@@ -51,6 +51,7 @@ class Pretraining(Strict):
     transductive: bool = Field(False, description="also learn from probe and test places; the score says so")
     seed: int = 0
     precision: Literal["32", "bf16"] = "32"
+    compile: bool = Field(False, description="torch.compile the encoder's blocks: a slow start, then faster")
     devices: int = Field(1, gt=0, description="processes of one node, a GPU each where there are GPUs")
     nodes: int = Field(1, gt=0)
     strategy: Literal["ddp", "fsdp"] = Field(

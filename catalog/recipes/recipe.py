@@ -10,6 +10,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from catalog.errors import UsageError
 from catalog.recipes.acquisition import Area, LocationRequest, Period, ProductRequest
+from catalog.recipes.area import AreaCube, Embedding, ReaderName
+from catalog.recipes.extends import read_document
 from catalog.recipes.learning import Evaluation, Pretraining, Promotion
 from catalog.recipes.strict import Strict
 
@@ -28,6 +30,9 @@ class Recipe(Strict):
     period: Period
     products: Annotated[dict[str, ProductRequest], Field(min_length=1)]
     locations: LocationRequest
+    reader: ReaderName = Field("direct", description="what reads pixels for the cube: see docs/area-cubes.md")
+    area_cube: AreaCube | None = Field(None, description="a dense cube over the area; see docs/area-cubes.md")
+    embed: Embedding | None = Field(None, description="an encoder to apply to the area cube")
     look_back_days: int | None = Field(
         None, ge=0, description="late-arrival window of a refresh; the whole period is searched if none"
     )
@@ -51,6 +56,9 @@ class Recipe(Strict):
             for product in item.products:
                 if product not in self.products:
                     raise ValueError(f"pretraining {item.encoder} uses product {product}, not in `products`")
+        for product in (self.area_cube and self.area_cube.products) or ():
+            if product not in self.products:
+                raise ValueError(f"the area cube uses product {product}, not in `products`")
         for task in self.evaluate:
             if task.product not in self.products:
                 raise ValueError(f"evaluation {task.name} uses product {task.product}, not in `products`")
@@ -65,25 +73,13 @@ class Recipe(Strict):
 
 
 def read_recipe(path: Path, overrides: tuple[str, ...] = ()) -> Recipe:
-    """Read a recipe file; ``overrides`` are ``key.sub=value`` strings whose values are YAML.
+    """Read a recipe file with what it extends; ``overrides`` are ``key.sub=value`` strings, values YAML.
 
     Raises
     ------
     UsageError: the file is missing, is no YAML, or has an unknown key or a wrong value (named).
     """
-    if not path.is_file():
-        raise UsageError(
-            "recipe-not-found",
-            f"there is no recipe file {path}",
-            subject=str(path),
-            next_step="see deployments/recipes for the built-in ones",
-        )
-    try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise UsageError(
-            "invalid-recipe", str(error).replace("\n", " "), subject=path.name, next_step="correct the YAML"
-        ) from error
+    document = read_document(path)
     for override in overrides:
         document = _apply(document, override)
     return parse_recipe(document, subject=path.name)

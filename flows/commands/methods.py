@@ -13,7 +13,7 @@ app = typer.Typer(no_args_is_help=True)
 
 @app.command("list")
 def list_methods(json: Json = False) -> None:
-    """Every method with its skeleton, the backbones it takes and its reference."""
+    """Every method with its skeleton, the products it is for, its recipe and its reference."""
     from models.methods import describe_methods
 
     methods = describe_methods()
@@ -21,8 +21,8 @@ def list_methods(json: Json = False) -> None:
         print_json(methods)
         return
     print_table(
-        ("method", "skeleton", "backbones", "reference"),
-        ((m["name"], m["skeleton"], m["backbones"], m["paper"]) for m in methods),
+        ("method", "skeleton", "products", "recipe", "reference"),
+        ((m["name"], m["skeleton"], ", ".join(m["products"]), m["recipe"], m["reference"]) for m in methods),
     )
 
 

@@ -16,6 +16,8 @@ FLOWS = {
     "pretrain": "flows.pretrain",
     "evaluate": "flows.evaluate",
     "data-to-model": "flows.data_to_model",
+    "area": "flows.area",
+    "embed": "flows.embed",
 }
 """Flow name → module; the function bears the name with underscores."""
 
@@ -29,6 +31,12 @@ def run(
     scenes: Annotated[
         Path | None, typer.Option("--scenes", help="Root of the real scenes of a described local archive.")
     ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", help="refresh: cube on so many processes of this machine.")
+    ] = None,
+    scheduler: Annotated[
+        str | None, typer.Option("--scheduler", help="refresh: cube on the Dask cluster at tcp://HOST:PORT.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Call a flow in this process; no server is needed beyond Prefect's own, which is started for the run."""
@@ -41,7 +49,16 @@ def run(
         )
     if scenes is not None:
         os.environ["SWATH_SCENES"] = str(scenes.resolve())
-    summary = call_flow(flow, recipe, override or [])
+    cluster = {"workers": workers, "scheduler": scheduler}
+    cluster = {name: value for name, value in cluster.items() if value is not None}
+    if cluster and flow != "refresh":
+        raise UsageError(
+            "no-cubing-here",
+            f"{flow} cubes nothing",
+            subject=" ".join(f"--{name}" for name in cluster),
+            next_step="run refresh on the cluster first; the other flows find its cube",
+        )
+    summary = call_flow(flow, recipe, override or [], **cluster)
     if json:
         print_json(summary)
     else:

@@ -14,6 +14,7 @@ from catalog.products import Product
 from catalog.runs import run_identity
 from catalog.samples import Location
 from catalog.scenes import Scene
+from flows.cluster import IN_PROCESS, Cluster
 from flows.progress import Progress
 from flows.session import Session
 from flows.steps import PLAIN
@@ -165,15 +166,23 @@ def cube(
     pending: dict[str, list[Scene]],
     plan: dict[str, str],
     progress: Progress,
+    cluster: Cluster = IN_PROCESS,
 ) -> dict[str, CubeResult]:
-    """Read every pending scene and add its samples in one commit for all products; then tell the ledger."""
+    """Read every pending scene and add its samples in one commit for all products; then tell the ledger.
+
+    A refresh of many gigabytes commits several times (``commit_every_bytes`` of ``Cube.write``).
+    """
     from tasks.readers.registry import load_reader
 
     locations = session.ledger.locations(session.recipe.cube_name)
-    reader = load_reader(verify_checksums=session.recipe.verify_checksums)
+    reader = load_reader(session.recipe.reader, verify_checksums=session.recipe.verify_checksums)
     count = sum(map(len, pending.values()))
     results = {}
-    with session.cube.write(f"{session.recipe.name}: {count} scenes") as writer:
+    message = f"{session.recipe.name}: {count} scenes"
+    with (
+        cluster.cubing(session.cube.place) as dask,
+        session.cube.write(message, pixels=dask.writing if dask else None) as writer,
+    ):
         for product_id, scenes in pending.items():
             results[product_id] = cube_scenes(
                 session.recipe,
@@ -185,6 +194,7 @@ def cube(
                 archive,
                 progress,
                 writer=writer,
+                reading=dask.reading if dask else None,
             )
     snapshot = writer.result.snapshot
     for product_id, result in results.items():

@@ -16,6 +16,7 @@ from flows.steps import PLAIN
 from tasks.pretrain.training_plan import TrainingPlan, plan_pretraining
 
 if TYPE_CHECKING:
+    from catalog.labels import LabelSet
     from tasks.pretrain.run import PretrainResult
 
 
@@ -39,6 +40,7 @@ def plan(session: Session, item: Pretraining) -> TrainingPlan:
         runs=session.runs,
         catalog=session.catalog,
         runs_folder=session.settings.runs,
+        labels=labels_of(session, item),
     )
 
 
@@ -77,6 +79,7 @@ def train(session: Session, plan: TrainingPlan, progress: Progress) -> PretrainR
         snapshot=snapshot,
         folder=plan.folder,
         start_from=None if plan.start_from is None else plan.start_from.pull(),
+        labels=labels_of(session, item),
     )
     what = f"train {plan.encoder}"
     progress(what, 0, item.steps)
@@ -98,6 +101,12 @@ def train(session: Session, plan: TrainingPlan, progress: Progress) -> PretrainR
     )
     curves_artifact(plan.encoder, read_metrics(plan.folder / "metrics.jsonl"))
     return result
+
+
+def labels_of(session: Session, item: Pretraining) -> LabelSet | None:
+    """The label set that a pretraining learns from, where its method does."""
+    name = item.options.get("label_set")
+    return None if name is None else session.label_set(str(name))
 
 
 def _advance(progress: Progress, what: str, line: dict[str, Any], steps: int) -> None:

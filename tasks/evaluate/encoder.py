@@ -25,7 +25,7 @@ from models.scores import (
 )
 from tasks.evaluate.evaluation_set import EvaluationSet, evaluation_set, nothing
 from tasks.evaluate.features import ENCODER, feature_table, random_name
-from tasks.evaluate.leakage import Draws, footprint, leaks, read_draws
+from tasks.evaluate.leakage import Draws, Footprint, footprint, leaks, read_draws, read_taught, taught_places
 from tasks.evaluate.probes import LOGISTIC, PLACE_METRIC, folds_of, run_seed
 
 HEADLINE = {"patch-classes": "macro_f1", "pixel-classes": "macro_f1", "change": "average_precision"}
@@ -109,8 +109,10 @@ def evaluate_encoder(
     ``holdout``: probes learn at the probe places and are judged at the test places.
     ``leave-one-place-out``: every place that is not for pretraining is judged once, by probes that learnt at
     all the others; average precision is then the mean over places. C is chosen within the training places of
-    each fit. ``ancestors`` are the folders of encoders whose weights this one started from: where they learnt
-    counts too. ``name`` is the encoder's in the recipe; the folder's unless given.
+    each fit. Places whose labels the encoder was pretrained with are left out, of probes and of judgement,
+    also where the recipe is transductive. ``ancestors`` are the folders of encoders whose weights this one
+    started from: where they learnt, and from which labels, counts too. ``name`` is the encoder's in the
+    recipe; the folder's unless given.
 
     Raises
     ------
@@ -139,6 +141,8 @@ def evaluate_encoder(
     units = evaluation_set(evaluation, cube, snapshot, label_set, product, choice.gsd_m)
 
     locations = {location.id: location for location in cube.locations(snapshot)}
+    taught = read_taught((encoder_folder, *ancestors))
+    units = _without_taught(evaluation, units, locations, taught)
     draws = read_draws((encoder_folder, *ancestors), locations.values())
     pretraining = next((item for item in recipe.pretrain if item.encoder == name.split("@")[0]), None)
     declared = bool(config.get("transductive", pretraining.transductive if pretraining else False))
@@ -212,6 +216,24 @@ def evaluate_encoder(
         and draws.recorded,
         notes=_notes(units, per_place[ENCODER], len(np.unique(units.places[tested])), draws, simulated),
         seconds=round(time.perf_counter() - began, 3),
+    )
+
+
+def _without_taught(
+    evaluation: Evaluation,
+    units: EvaluationSet,
+    locations: Mapping[str, Any],
+    taught: Sequence[Footprint],
+) -> EvaluationSet:
+    """The units at places whose labels the encoder has not seen; a transductive recipe changes nothing."""
+    left_out = taught_places([locations[place] for place in np.unique(units.locations).tolist()], taught)
+    kept = ~np.isin(units.locations, sorted(left_out))
+    if not kept.any():
+        raise nothing(
+            evaluation, "the encoder was pretrained with labels of every place that could be judged"
+        )
+    return units.take(kept).leaving_out(
+        "units at places whose labels were used in pretraining", int((~kept).sum())
     )
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.errors import UsageError
-from catalog.grids import Grid
 from catalog.products.model import Product
 from catalog.recipes import Evaluation
 from catalog.samples import Location
+from models.sample_grids import native_side_px, sample_grids
 
 Rows = NDArray[np.int64]
 
@@ -108,30 +108,6 @@ def spread_over(places: NDArray[Any], most: int, seed: int = 0) -> Rows:
     return np.sort(order[np.argsort(turn[order], kind="stable")][:most])
 
 
-def sample_grids(
-    cube: Any, product: Product, gsd_m: float, table: Any, side_px: int, snapshot: str
-) -> list[Grid]:
-    """Grid of each sample of ``table`` (rows of ``Cube.columns``) at ``gsd_m``, ``side_px`` pixels a side.
-
-    Corner and orientation are those of the finest array the cube holds: bands are brought to ``gsd_m`` over
-    the same ground when they are loaded.
-    """
-    native = product.resolutions_m[0]
-    affines = np.asarray(cube.affine(product.id, native, table["row"].to_numpy(np.int64), snapshot), float)
-    side_m = _native_side(cube, product, table, snapshot) * native
-    factor = side_m / side_px / native
-    grids = []
-    for (a, b, c, d, e, f), epsg in zip(affines.reshape(-1, 6), table["epsg"], strict=True):
-        affine = (a * factor, b * factor, c, d * factor, e * factor, f)
-        grids.append(Grid(int(epsg), affine, (side_px, side_px)))
-    return grids
-
-
-def _native_side(cube: Any, product: Product, table: Any, snapshot: str) -> int:
-    row = table["row"].to_numpy(np.int64)[:1]
-    return int(cube.read(product.id, product.resolutions_m[0], row, snapshot).shape[-1])
-
-
 class _Labels:
     """Label windows of samples; dates of one place share theirs."""
 
@@ -146,7 +122,7 @@ class _Labels:
 
         native = self.product.resolutions_m[0]
         side_px = max(
-            1, round(_native_side(self.cube, self.product, table, self.snapshot) * native / self.gsd_m)
+            1, round(native_side_px(self.cube, self.product, table, self.snapshot) * native / self.gsd_m)
         )
         windows = []
         for grid in sample_grids(self.cube, self.product, self.gsd_m, table, side_px, self.snapshot):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from catalog.lineage import SAMPLES, read_samples
+from catalog.lineage import SAMPLES, read_labels, read_samples
 from catalog.samples import Location
 
 PLACES = "places.jsonl.gz"
@@ -82,6 +82,29 @@ def write_places(folder: Path, locations: Iterable[Location]) -> None:
     with (folder / PLACES).open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as target:
         for location in sorted(locations, key=lambda location: location.id):
             target.write(json.dumps(asdict(footprint(location))).encode() + b"\n")
+
+
+def read_taught(folders: Iterable[Path]) -> tuple[Footprint, ...]:
+    """Places whose labels the encoders in ``folders`` (one, and those it started from) learnt from."""
+    found = {}
+    for folder in folders:
+        for sample in (read_labels(folder) or {}).get("samples", ()):
+            part = Footprint(
+                **{name: sample[name] for name in ("location", "epsg", "x", "y", "size_m", "split")}
+            )
+            found[part.location, part.x, part.y] = part
+    return tuple(found.values())
+
+
+def taught_places(judged: Sequence[Location], taught: Sequence[Footprint]) -> set[str]:
+    """Judged locations, by id, on whose ground labels were used in pretraining."""
+    if not taught or not judged:
+        return set()
+    hit = overlaps([footprint(location) for location in judged], taught).any(1)
+    ids = {part.location for part in taught}
+    return {
+        location.id for location, found in zip(judged, hit, strict=True) if bool(found) or location.id in ids
+    }
 
 
 def leaks(judged: Sequence[Location], draws: Draws) -> dict[str, str]:

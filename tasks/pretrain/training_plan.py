@@ -10,8 +10,10 @@ from typing import Literal
 
 from catalog.encoders import Catalog, Encoder
 from catalog.errors import EncoderError
+from catalog.labels import LabelSet
 from catalog.recipes import Pretraining, Recipe
 from catalog.runs import Runs, lock_hash, run_identity, source_hash
+from models.methods import outside_source
 
 LEARNING_PACKAGES = ("catalog", "models")
 """Code that a training depends on; a change of a report or a flow does not make it another run."""
@@ -44,8 +46,13 @@ class TrainingPlan:
     """Weights to start from; None is from scratch."""
 
 
-def pretraining_identity(recipe: Recipe, item: Pretraining, snapshot: str) -> str:
-    """Identity of one pretraining run; the seed is part of ``item``."""
+def pretraining_identity(
+    recipe: Recipe, item: Pretraining, snapshot: str, labels: LabelSet | None = None
+) -> str:
+    """Identity of one pretraining run; the seed is part of ``item``.
+
+    ``labels``: what its method learns from besides, if it does. Code from outside the package counts too.
+    """
     return run_identity(
         kind="pretrain",
         pretraining=item.model_dump(mode="json"),
@@ -53,6 +60,8 @@ def pretraining_identity(recipe: Recipe, item: Pretraining, snapshot: str) -> st
         snapshot=snapshot,
         code=source_hash(LEARNING_PACKAGES),
         lock=lock_hash(),
+        outside=outside_source(item.method),
+        labels=None if labels is None else labels.digest,
     )
 
 
@@ -65,14 +74,16 @@ def plan_pretraining(
     runs: Runs,
     catalog: Catalog,
     runs_folder: Path,
+    labels: LabelSet | None = None,
 ) -> TrainingPlan:
     """Apply design decision 12: enough new samples, or age with anything new, set off another training.
 
     Parameters
     ----------
     samples_since: number of samples that an older snapshot does not hold, by its id
+    labels:        what the method learns from besides, if it does
     """
-    identity = pretraining_identity(recipe, item, snapshot)
+    identity = pretraining_identity(recipe, item, snapshot, labels)
     folder = runs_folder / f"pretrain-{item.encoder}-{identity[:12]}"
 
     def plan(

@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -56,6 +57,16 @@ _MAY_BE_MENDED = {"asset-changed", "asset-corrupt"}
 _opening = itertools.count(1)
 
 
+_thread = threading.local()
+
+
+def live_under(options: Mapping[str, Any]) -> None:
+    """Set GDAL's options for the rest of this thread's life; for the threads of a pool."""
+    _thread.environment = rasterio.Env(**{**GDAL_OPTIONS, **options})
+    _thread.environment.__enter__()
+    _thread.options = {**GDAL_OPTIONS, **options}
+
+
 class OpenAsset:
     """A file of a scene while the scene is being read.
 
@@ -82,7 +93,9 @@ class OpenAsset:
         self._attempts = attempts
         self._pause_s = pause_s
         self._verify = verify
-        self._options = {**GDAL_OPTIONS, **(gdal_options or {}), **access_options(archive, asset.href)}
+        self._options = {**GDAL_OPTIONS, **(gdal_options or {})}
+        if urlsplit(asset.href).scheme == "s3":
+            self._options |= access_options(archive, asset.href)
         self._lock = threading.Lock()
         self._idle: list[tuple[int, Handle | _S3Handle]] = []
         self._generation = 0
@@ -91,8 +104,19 @@ class OpenAsset:
         self._closed = False
         self._grid: Grid | None = None
 
-    def use[T](self, work: Callable[[DatasetReader], T]) -> T:
+    def use[T](
+        self,
+        work: Callable[[DatasetReader], T],
+        *,
+        spans: Sequence[tuple[int, int]] = (),
+        decoding: AbstractContextManager[Any] | None = None,
+    ) -> T:
         """Run ``work`` with a handle of this file, again after a failure that may pass.
+
+        Parameters
+        ----------
+        spans:    (first byte, end) of what it will read, fetched before a handle is taken
+        decoding: entered once these are there, for as long as the handle is in use
 
         Raises
         ------
@@ -101,7 +125,7 @@ class OpenAsset:
         for opening in range(1, OPENINGS + 1):
             generation = self._generation
             try:
-                with rasterio.Env(**self._options):
+                with self._held(spans), decoding or nullcontext(), self._environment():
                     generation, handle = self._borrow()
                     try:
                         result = handle.use(work)
@@ -143,6 +167,16 @@ class OpenAsset:
                 handle.close()
             # Under the lock, so that the first thread fetches the header and the others find it.
             return self._generation, self._open()
+
+    def _environment(self) -> AbstractContextManager[Any]:
+        """GDAL's options, unless this thread lives under the same ones: setting them takes time."""
+        here = getattr(_thread, "options", None)
+        return nullcontext() if here == self._options else rasterio.Env(**self._options)
+
+    def _held(self, spans: Sequence[tuple[int, int]]) -> AbstractContextManager[None]:
+        with self._lock:
+            file = self._file
+        return file.held(spans) if file is not None and spans else nullcontext()
 
     def _open(self) -> Handle | _S3Handle:
         parts = urlsplit(self.asset.href)

@@ -6,10 +6,14 @@ five times, because a header is fetched once per file and several ranges of a fi
 
 from __future__ import annotations
 
+import concurrent.futures
+import functools
+import itertools
 import math
+import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, as_completed
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -20,7 +24,8 @@ from numpy.typing import NDArray
 from catalog.grids import Grid
 from catalog.products import Product
 from catalog.scenes import Scene, SceneAsset
-from tasks.readers.assets import OpenAsset
+from tasks.readers.assets import OpenAsset, live_under
+from tasks.readers.blocks import Layout, Run, Span, layout_of, plan_runs, read_run, spans_of, target_of
 from tasks.readers.contract import WindowPixels, WindowRequest
 from tasks.readers.flags import empty_pixels, window_flags
 from tasks.readers.grd import is_ground_range, read_ground_range
@@ -30,7 +35,6 @@ from tasks.readers.plan import (
     QualityFile,
     band_files,
     batches,
-    by_tile,
     quality_files,
     quality_gsd_m,
     touches,
@@ -43,6 +47,32 @@ if TYPE_CHECKING:
     from catalog.archives import Archive
 
 Part = tuple[NDArray[Any], NDArray[np.bool_], bool]
+"""Pixels of some bands of a window ``(band, y, x)``; those outside the file ``(y, x)``; whether resampled."""
+_Key = tuple[str, str, float | None]
+"""(location, asset, native ground sampling; None for a file of the QA layer)"""
+
+JOB_BYTES = 16 * 2**20
+"""Decoded bytes of the blocks that one thread fetches and decodes, one block at least."""
+DECODING_BYTES = 512 * 2**20
+"""Decoded blocks of a scene in the making: one of a 224-band file can take 100 MB."""
+RUNS_OF_JOB = 4
+"""Neighbourhoods of blocks that one thread fetches and decodes, at least where there are so many."""
+
+
+@dataclass(frozen=True)
+class _Layer:
+    """Bands of one file that are wanted at one ground sampling."""
+
+    asset: OpenAsset
+    name: str
+    gsd: float | None
+    gsd_m: float
+    """Which of a window's grids they go to."""
+    numbers: list[int]
+    """Of the bands in the file, from 1."""
+
+    def key(self, window: WindowRequest) -> _Key:
+        return window.location, self.name, self.gsd
 
 
 @dataclass(frozen=True)
@@ -51,7 +81,7 @@ class DirectReader:
 
     name: str = "direct"
     threads: int = 16
-    """Requests in flight per scene; they wait for the network most of the time."""
+    """At work on the scenes of this process; they wait for the network most of the time."""
     memory_bytes: int = 256 * 2**20
     """Raw pixels held at a time, beyond which a scene's windows are read in several batches."""
     attempts: int = ATTEMPTS
@@ -70,7 +100,8 @@ class DirectReader:
         if not windows:
             return
         with ExitStack() as stack:
-            pool = stack.enter_context(ThreadPoolExecutor(self.threads, thread_name_prefix="swath-read"))
+            options = tuple(sorted((self.gdal_options or {}).items()))
+            pool = stack.enter_context(_SceneThreads(_threads(self.threads, options)))
 
             def opened(asset: SceneAsset, label: str) -> OpenAsset:
                 file = OpenAsset(
@@ -108,6 +139,32 @@ class DirectReader:
                 yield from job.read(batch, pool)
 
 
+@functools.cache
+def _threads(count: int, options: tuple[tuple[str, Any], ...]) -> ThreadPoolExecutor:
+    """Threads that outlive a scene: each new one that opens a file costs several milliseconds in PROJ."""
+    return ThreadPoolExecutor(count, "swath-read", live_under, (dict(options),))
+
+
+class _SceneThreads(Executor):
+    """The shared threads as one scene sees them: at its end nothing of it is left running."""
+
+    def __init__(self, threads: ThreadPoolExecutor) -> None:
+        self._threads = threads
+        self._jobs: list[Future[Any]] = []
+
+    def submit[**P, T](self, work: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        job = self._threads.submit(work, *args, **kwargs)
+        self._jobs = [*(each for each in self._jobs if not each.done()), job]
+        return job
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Call off what has not begun, and wait for what has."""
+        for job in self._jobs:
+            job.cancel()
+        if wait:
+            concurrent.futures.wait(self._jobs)
+
+
 class _SceneJob:
     """One scene while it is being read."""
 
@@ -125,85 +182,107 @@ class _SceneJob:
         self.quality = quality
         self.threads = threads
         self.stop = threading.Event()
+        self._layouts: dict[OpenAsset, Layout] = {}
+        self._decoding = threading.BoundedSemaphore(1)  # until it is known how large the blocks are
 
-    def open_all(self, pool: ThreadPoolExecutor) -> None:
+    def open_all(self, pool: Executor) -> None:
         """Open every file at once, and check that it holds what the product says."""
 
-        def check(file: BandFile, asset: OpenAsset) -> None:
-            numbers = [number for pairs in file.layers.values() for _, number in pairs]
-            asset.use(lambda dataset: check_bands(dataset, self.product, numbers, self.scene.id))
+        def check(asset: OpenAsset, numbers: Sequence[int]) -> None:
+            def looked_at(dataset: DatasetReader) -> Layout:
+                if numbers:
+                    check_bands(dataset, self.product, numbers, self.scene.id)
+                return layout_of(dataset)
+
+            self._layouts[asset] = asset.use(looked_at)
             asset.grid()
 
-        self._finish(
-            [
-                *(pool.submit(check, file, asset) for file, asset in self.bands),
-                *(pool.submit(asset.grid) for _, asset in self.quality),
-            ]
-        )
+        files = [
+            (asset, [number for pairs in file.layers.values() for _, number in pairs])
+            for file, asset in self.bands
+        ] + [(asset, []) for _, asset in self.quality]
+        self._finish([pool.submit(check, asset, numbers) for asset, numbers in files])
+        largest = max(layout.block_bytes for layout in self._layouts.values())
+        fitting = min(self.threads, os.cpu_count() or 1, DECODING_BYTES // largest)
+        self._decoding = threading.BoundedSemaphore(max(1, fitting))
 
     def touches(self, window: Grid) -> bool:
         return any(touches(asset.grid(), window) for _, asset in self.bands)
 
-    def read(self, batch: Sequence[WindowRequest], pool: ThreadPoolExecutor) -> Iterator[WindowPixels]:
+    def read(self, batch: Sequence[WindowRequest], pool: Executor) -> Iterator[WindowPixels]:
         """Read one batch of windows from all files and put the parts together."""
-        parts: dict[tuple[str, str, Any], Part] = {}
-        jobs: list[Future[None]] = []
+        parts: dict[_Key, Part] = {}
+        product = self.product
+        planning = []
         for file, asset in self.bands:
-            for chunk in self._chunks(batch, asset, min(file.layers)):
-                jobs.append(pool.submit(self._read_bands, file, asset, chunk, parts))
-        for layer, asset in self.quality:
-            for chunk in self._chunks(batch, asset, quality_gsd_m(self.product)):
-                jobs.append(pool.submit(self._read_quality, layer, asset, chunk, parts))
-        self._finish(jobs)
+            options: dict[str, Any] = {
+                "dtype": product.dtype,
+                "fill": fill_value(product),
+                "nodata": product.nodata,
+                "kernel": product.grid.kernel,
+            }
+            for gsd, pairs in file.layers.items():
+                layer = _Layer(asset, file.asset.key, gsd, gsd, [number for _, number in pairs])
+                planning.append(pool.submit(self._layer_work, layer, batch, parts, options))
+        for quality, asset in self.quality:
+            layer = _Layer(asset, quality.asset.key, None, quality_gsd_m(product), [1])
+            options = {"dtype": None, "fill": 0, "nodata": None, "kernel": "nearest"}
+            planning.append(pool.submit(self._layer_work, layer, batch, parts, options))
+        self._finish(planning)
+        self._finish([pool.submit(each) for plan in planning for each in plan.result()])
         for window in batch:
             yield self._assemble(window, parts)
 
-    def _chunks(
-        self, batch: Sequence[WindowRequest], asset: OpenAsset, gsd: float
-    ) -> Iterator[Sequence[WindowRequest]]:
-        """Windows for one handle each, so that all threads are busy and a tile is fetched by one of them."""
+    def _layer_work(
+        self, layer: _Layer, batch: Sequence[WindowRequest], parts: dict[_Key, Part], options: dict[str, Any]
+    ) -> list[Callable[[], None]]:
+        """What is to be done for one file's bands: by blocks where pixels are copied, else by windows."""
+        asset, source, layout = layer.asset, layer.asset.grid(), self._layouts[layer.asset]
+        targets, rest = [], []
+        for window in batch:
+            grid = window.grids[layer.gsd_m]
+            offset = source.window_offset(grid) if source else None
+            if source is None or offset is None:
+                rest.append(window)
+                continue
+            dtype = options["dtype"] or layout.dtype
+            target, outside = target_of(source, grid, offset, len(layer.numbers), dtype, options["fill"])
+            parts[layer.key(window)] = (target.values, outside, False)
+            targets.append(target)
+        runs = plan_runs(layout, targets)
+        spans = asset.use(lambda dataset: [spans_of(dataset, [run], layer.numbers) for run in runs])
         files = len(self.bands) + len(self.quality)
-        wanted = min(math.ceil(2 * self.threads / files), asset.use(handles_that_fit))
-        size = math.ceil(len(batch) / wanted)
-        tiles = by_tile(batch, asset.grid(), asset.use(lambda dataset: dataset.block_shapes[0]), gsd)
-        chunk: list[WindowRequest] = []
-        for tile in tiles:
-            chunk += tile
-            if len(chunk) >= size:
-                yield chunk
-                chunk = []
-        if chunk:
-            yield chunk
+        # Ranges of one job are fetched side by side; a second job of a file costs another handle.
+        share = max(RUNS_OF_JOB, math.ceil(len(runs) * files / (2 * self.threads)))
+        share = min(share, max(1, JOB_BYTES // (layout.block_bytes * len(layer.numbers))))
+        work: list[Callable[[], None]] = [
+            functools.partial(
+                self._read_runs,
+                layer,
+                runs[start : start + share],
+                list(itertools.chain.from_iterable(spans[start : start + share])),
+            )
+            for start in range(0, len(runs), share)
+        ]
+        return work + [functools.partial(self._read_window, layer, w, parts, options) for w in rest]
 
-    def _read_bands(
-        self, file: BandFile, asset: OpenAsset, chunk: Sequence[WindowRequest], parts: dict[Any, Part]
-    ) -> None:
-        source = asset.grid()
-        for window in chunk:
-            for gsd, pairs in file.layers.items():
+    def _read_runs(self, layer: _Layer, runs: Sequence[Run], spans: list[Span]) -> None:
+        def decode(dataset: DatasetReader) -> None:
+            for run in runs:
                 if self.stop.is_set():
                     return
-                parts[window.location, file.asset.key, gsd] = asset.use(
-                    _reading(
-                        [number for _, number in pairs],
-                        source,
-                        window.grids[gsd],
-                        dtype=self.product.dtype,
-                        fill=fill_value(self.product),
-                        nodata=self.product.nodata,
-                        kernel=self.product.grid.kernel,
-                    )
-                )
+                read_run(dataset, run, layer.numbers)
 
-    def _read_quality(
-        self, layer: QualityFile, asset: OpenAsset, chunk: Sequence[WindowRequest], parts: dict[Any, Part]
+        if not self.stop.is_set():
+            layer.asset.use(decode, spans=spans, decoding=self._decoding)
+
+    def _read_window(
+        self, layer: _Layer, window: WindowRequest, parts: dict[_Key, Part], options: dict[str, Any]
     ) -> None:
-        source, gsd = asset.grid(), quality_gsd_m(self.product)
-        for window in chunk:
-            if self.stop.is_set():
-                return
-            parts[window.location, layer.asset.key, None] = asset.use(
-                _reading([1], source, window.grids[gsd], dtype=None, fill=0, nodata=None, kernel="nearest")
+        grid, source = window.grids[layer.gsd_m], layer.asset.grid()
+        if not self.stop.is_set():
+            parts[layer.key(window)] = layer.asset.use(
+                lambda dataset: read_window(dataset, layer.numbers, source, grid, **options)
             )
 
     def _assemble(self, window: WindowRequest, parts: dict[Any, Part]) -> WindowPixels:
@@ -243,16 +322,3 @@ class _SceneJob:
             for job in jobs:
                 job.cancel()
             raise
-
-
-def _reading(
-    numbers: list[int], source: Grid | None, target: Grid, **options: Any
-) -> Callable[[DatasetReader], Part]:
-    return lambda dataset: read_window(dataset, numbers, source, target, **options)
-
-
-def handles_that_fit(dataset: DatasetReader, limit_bytes: int = 512 * 2**20) -> int:
-    """How many handles of a file may decode at once: a tile of a 224-band file can take 100 MB."""
-    height, width = dataset.block_shapes[0]
-    bands = dataset.count if str(dataset.interleaving).lower().endswith("pixel") else 1
-    return max(1, int(limit_bytes // (height * width * bands * np.dtype(dataset.dtypes[0]).itemsize)))

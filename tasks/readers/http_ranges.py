@@ -7,21 +7,20 @@ tried again with growing pauses, or after the server's ``Retry-After``; what can
 from __future__ import annotations
 
 import itertools
-import logging
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
-import httpx
+import urllib3
 
 from catalog.archives.hrefs import href_refusal
 from catalog.errors import SceneError
 from tasks.readers.diagnosis import TRANSIENT, Diagnosis, corrupt, of_status, strange, unreachable
+from tasks.readers.http_connections import connections
 from tasks.readers.http_limits import LONGEST_WAIT_S, host_slot, leave_alone, retry_after
 from tasks.signing import auth_headers, can_sign_again, redact, same_place, sign_href, unsigned
 
@@ -38,6 +37,8 @@ SILENCE_S = 30.0
 """Longest wait for the next byte of an answer."""
 SLOW_AFTER_S, SLOW_BYTES_S = 30.0, 1000.0
 """An answer that has come more slowly than this for so long is given up."""
+READ_BYTES = 256 * 1024
+"""Most that is taken from a connection at a time."""
 REDIRECTS = 5
 WHOLE_FILE_BYTES = 64 * 2**20
 """A server that ignores byte ranges is put up with for files up to this size."""
@@ -70,7 +71,7 @@ class Fetched:
 @dataclass
 class _Answer:
     status: int
-    headers: httpx.Headers
+    headers: Mapping[str, str]
     body: bytes
 
 
@@ -179,7 +180,7 @@ def _tried(
             failed.attempts = attempt
             if not failed.again or attempt >= attempts:
                 raise
-        except httpx.HTTPError as error:
+        except urllib3.exceptions.HTTPError as error:
             if attempt >= attempts:
                 # Not chained: the library's error holds the request, and with it the signature.
                 detail = redact(str(error) or type(error).__name__)
@@ -198,7 +199,7 @@ def _ask(signed: str, archive: Archive, wanted: str | None, size: int) -> _Answe
     most = max(size, WHOLE_FILE_BYTES) if wanted else size
     for _ in range(REDIRECTS + 1):
         refuse_foreign(address, archive)
-        headers = {"Accept-Encoding": "identity"}
+        headers = {"Accept-Encoding": "identity", "User-Agent": "swath"}
         if wanted:
             headers["Range"] = wanted
         if same_place(address, signed):
@@ -249,37 +250,38 @@ def refuse_foreign(address: str, archive: Archive) -> None:
 
 
 def _one(address: str, headers: dict[str, str], most: int, limit: int) -> _Answer:
-    timeout = httpx.Timeout(CONNECT_S, read=SILENCE_S, write=SILENCE_S, pool=None)
     with host_slot(address, limit):
         start = time.monotonic()
-        with _client().stream("GET", address, headers=headers, timeout=timeout) as answer:
+        answer = connections(address).urlopen(
+            "GET",
+            address,
+            headers=headers,
+            timeout=urllib3.Timeout(connect=CONNECT_S, read=SILENCE_S),
+            preload_content=False,
+            redirect=False,
+            retries=False,
+        )
+        whole = False
+        try:
             parts: list[bytes] = []
             got = 0
             declared = answer.headers.get("content-length", "")
-            if answer.status_code == 200 and declared.isdigit() and int(declared) > most:
-                return _Answer(answer.status_code, answer.headers, b"")
-            for part in answer.iter_raw():
+            if answer.status == 200 and declared.isdigit() and int(declared) > most:
+                return _Answer(answer.status, answer.headers, b"")
+            while part := answer.read1(READ_BYTES, decode_content=False):
                 parts.append(part)
                 got += len(part)
                 if got > most:
                     break
                 seconds = time.monotonic() - start
                 if seconds > SLOW_AFTER_S and got / seconds < SLOW_BYTES_S:
-                    raise httpx.ReadTimeout(f"{got} bytes in {seconds:.0f} s")
-            return _Answer(answer.status_code, answer.headers, b"".join(parts))
-
-
-@cache
-def _client() -> httpx.Client:
-    """One pool of connections for the process; ``host_slot`` limits how many are in use."""
-    for name in ("httpx", "httpcore"):
-        # Their lines hold whole addresses and headers, and with them signatures.
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return httpx.Client(
-        follow_redirects=False,
-        limits=httpx.Limits(max_connections=None, max_keepalive_connections=64),
-        headers={"User-Agent": "swath"},
-    )
+                    raise urllib3.exceptions.ProtocolError(f"{got} bytes in {seconds:.0f} s")
+            else:
+                whole = True
+            return _Answer(answer.status, answer.headers, b"".join(parts))
+        finally:
+            # What was not read to its end would be taken for the next answer.
+            answer.release_conn() if whole else answer.close()
 
 
 def _checked(answer: _Answer, href: str, first: int, last: int) -> Fetched:

@@ -188,24 +188,3 @@ def touches(source: Grid | None, window: Grid) -> bool:
     west, south, east, north = source.bounds
     w, s, e, n = window.bounds
     return w < east and e > west and s < north and n > south
-
-
-def by_tile(
-    windows: Sequence[WindowRequest], source: Grid | None, tile: tuple[int, int], gsd_m: float
-) -> list[list[WindowRequest]]:
-    """Windows in groups that start in the same tile of a file, tile by tile; one by one where none is known.
-
-    Parameters
-    ----------
-    tile:  (height, width) of the file's tiles, pixels
-    gsd_m: which of the windows' grids to look at
-    """
-    if source is None or source.epsg != windows[0].grids[gsd_m].epsg:
-        return [[window] for window in windows]
-    groups: dict[tuple[int, int], list[WindowRequest]] = {}
-    for window in windows:
-        a, _, west, _, e, north = window.grids[gsd_m].affine
-        col = (west - source.affine[2] + a / 2) / source.affine[0]
-        row = (north - source.affine[5] + e / 2) / source.affine[4]
-        groups.setdefault((int(row // tile[0]), int(col // tile[1])), []).append(window)
-    return [groups[key] for key in sorted(groups)]

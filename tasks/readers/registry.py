@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 from catalog.errors import UsageError
+from catalog.recipes import READERS
 from tasks.readers.contract import Reader
-
-READERS = ("direct",)
-"""Names that ``load_reader`` knows."""
 
 
 def load_reader(name: str = "direct", *, verify_checksums: bool = False) -> Reader:
@@ -20,13 +18,24 @@ def load_reader(name: str = "direct", *, verify_checksums: bool = False) -> Read
     ------
     UsageError: ``unknown-reader``.
     """
-    if name not in READERS:
-        raise UsageError(
-            "unknown-reader",
-            f"there is no reader {name!r}; known: {', '.join(READERS)}",
-            subject=name,
-            next_step="choose one of these",
-        )
-    from tasks.readers.direct import DirectReader
+    if name == "direct":
+        from tasks.readers.direct import DirectReader
 
-    return DirectReader(verify_checksums=verify_checksums)
+        return DirectReader(verify_checksums=verify_checksums)
+    if name == "stackstac":
+        from tasks.readers.stackstac import stackstac_reader
+
+        return stackstac_reader(verify_checksums=verify_checksums)
+    if name == "odc-stac":
+        from tasks.readers.odc_stac import odc_stac_reader
+
+        return odc_stac_reader(verify_checksums=verify_checksums)
+    raise UsageError(
+        "unknown-reader",
+        f"there is no reader {name!r}; known: {', '.join(READERS)}",
+        subject=name,
+        next_step="choose one of these",
+    )
+
+
+__all__ = ["READERS", "load_reader"]

@@ -12,13 +12,14 @@ one context per handle, in which it is opened, used and closed, whichever thread
 from __future__ import annotations
 
 import atexit
+import contextlib
 import contextvars
 import io
 import itertools
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -41,6 +42,8 @@ AHEAD = 16
 """Pages, the most that is fetched beyond what was asked for."""
 GAP = 2 * PAGE
 """Ranges of one read that lie no further apart are fetched as one."""
+REQUEST = 4 * 2**20
+"""Bytes of one request, at which ranges are no longer joined."""
 
 Fetch = Callable[[int, int], Fetched]
 """``fetch(first, last)`` → these bytes of the file, both inclusive; fewer where it ends before."""
@@ -58,11 +61,38 @@ class RemoteFile:
         self._fetch = fetch
         self._pages: OrderedDict[int, bytes] = OrderedDict()
         self._ends: dict[int, int] = {}
+        self._held: dict[int, bytes] = {}
         self._lock = threading.Lock()
         start = fetch(0, FIRST - 1)
         self.size = start.total
         self._etag = start.etag
         self._keep(0, start.data)
+
+    @contextlib.contextmanager
+    def held(self, spans: Iterable[tuple[int, int]]) -> Iterator[None]:
+        """Hold (first byte, end) ranges whole while the block runs, fetched side by side.
+
+        Raises
+        ------
+        FetchFailed: as ``read_at``.
+        """
+        with self._lock:
+            known = {page for page in self._pages if page * PAGE < FIRST}
+        runs = [
+            run
+            for run in _joined(spans, self.size)
+            if not {*range(run[0] // PAGE, -(-run[1] // PAGE))} <= known
+        ]
+        fetched = _side_by_side(self._bytes, runs)
+        ours = dict(zip((first for first, _ in runs), fetched, strict=True))
+        with self._lock:
+            self._held |= ours
+        try:
+            yield
+        finally:
+            with self._lock:
+                for first in ours:
+                    self._held.pop(first, None)
 
     def read_at(self, offset: int, size: int) -> bytes:
         """``size`` bytes from ``offset``; fewer at the end of the file.
@@ -79,9 +109,28 @@ class RemoteFile:
             (max(0, offset), min(offset + size, self.size))
             for offset, size in zip(offsets, sizes, strict=True)
         ]
-        wanted = sorted({p for a, b in spans if a < b for p in range(a // PAGE, (b - 1) // PAGE + 1)})
-        pages = self._pages_of(wanted)
-        return [self._cut(pages, a, b) for a, b in spans]
+        found = [self._of_held(a, b) for a, b in spans]
+        missing = [
+            span for span, data in zip(spans, found, strict=True) if data is None and span[0] < span[1]
+        ]
+        wanted = sorted({p for a, b in missing for p in range(a // PAGE, (b - 1) // PAGE + 1)})
+        pages = self._pages_of(wanted) if wanted else {}
+        return [
+            self._cut(pages, a, b) if data is None else data
+            for (a, b), data in zip(spans, found, strict=True)
+        ]
+
+    def _of_held(self, start: int, end: int) -> bytes | None:
+        """These bytes, if what is held covers them without a gap."""
+        parts, position = [], start
+        with self._lock:
+            for first, data in sorted(self._held.items()) if len(self._held) > 1 else self._held.items():
+                if first <= position < first + len(data):
+                    parts.append(data[position - first : end - first])
+                    position += len(parts[-1])
+                    if position >= end:
+                        return parts[0] if len(parts) == 1 else b"".join(parts)
+        return None
 
     def _pages_of(self, wanted: list[int]) -> dict[int, bytes]:
         with self._lock:
@@ -89,10 +138,7 @@ class RemoteFile:
             for page in found:
                 self._pages.move_to_end(page)
             runs = [self._ahead(*run) for run in _runs([page for page in wanted if page not in found])]
-        if len(runs) > 1:
-            answers = list(_pool().map(lambda run: self._get(*run), runs))
-        else:
-            answers = [self._get(*run) for run in runs]
+        answers = _side_by_side(self._get, runs)
         for (first, _), data in zip(runs, answers, strict=True):
             self._keep(first, data)
             for number in range(-(-len(data) // PAGE)):
@@ -108,7 +154,10 @@ class RemoteFile:
         return first, last
 
     def _get(self, first_page: int, last_page: int) -> bytes:
-        answer = self._fetch(first_page * PAGE, min((last_page + 1) * PAGE, self.size) - 1)
+        return self._bytes(first_page * PAGE, min((last_page + 1) * PAGE, self.size))
+
+    def _bytes(self, start: int, end: int) -> bytes:
+        answer = self._fetch(start, end - 1)
         if answer.total != self.size or answer.etag != self._etag:
             raise changed(self.size, answer.total)
         return answer.data
@@ -292,6 +341,26 @@ def _one_pixel() -> bytes:
 def _pool() -> ThreadPoolExecutor:
     """Fetches the ranges of one read side by side; ``host_slot`` is what limits them."""
     return ThreadPoolExecutor(32, thread_name_prefix="swath-range")
+
+
+def _side_by_side(get: Callable[[int, int], bytes], ranges: Sequence[tuple[int, int]]) -> list[bytes]:
+    if len(ranges) > 1:
+        return list(_pool().map(lambda each: get(*each), ranges))
+    return [get(*each) for each in ranges]
+
+
+def _joined(spans: Iterable[tuple[int, int]], size: int) -> list[tuple[int, int]]:
+    """Ranges within a file of ``size`` bytes in order; near ones as one, up to ``REQUEST`` bytes."""
+    joined: list[tuple[int, int]] = []
+    for start, end in sorted(spans):
+        end = min(end, size)
+        if start >= end:
+            continue
+        if joined and start - joined[-1][1] <= GAP and end - joined[-1][0] <= REQUEST:
+            joined[-1] = (joined[-1][0], max(joined[-1][1], end))
+        else:
+            joined.append((start, end))
+    return joined
 
 
 def _runs(pages: list[int]) -> list[tuple[int, int]]:

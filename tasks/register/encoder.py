@@ -93,6 +93,7 @@ def register_encoder(
         "evaluated_on": [_label_terms(labels) for labels in label_sets],
         "training": dict(training or {}),
         "started_from": None if started_from is None else started_from.ref,
+        "labels": lineage.read_labels(encoder_folder),
         "transductive": pretraining.transductive or inherited,
         "simulated": simulated,
         "published": recipe.published and not simulated,

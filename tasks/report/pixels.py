@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from catalog.products.model import Product
-from tasks.evaluate.evaluation_set import sample_grids
+from models.sample_grids import sample_grids
 
 CELL_PX = 96
 """Side of one sample in a quicklook, about."""
@@ -54,11 +54,11 @@ def quicklook(
     if not chosen:
         return None
     flat = np.array(sorted({row for column in chosen for row in column}), np.int64)
-    choice = choose_bands(product, _picture_bands(product))
+    choice = choose_bands(product, picture_bands(product))
     reader = SampleReader(cube, snapshot or cube.snapshot(), choice, flat)
     raw = reader.read(flat)
     values, valid = (part.numpy() for part in physical_pixels(raw, choice, mask_cloud=False))
-    channels, seen = _three_channels(values, valid, choice.names)
+    channels, seen = three_channels(values, valid, choice.names)
     clear = seen & physical_pixels(raw, choice, mask_cloud=True)[1].numpy().all(1)
     picture = np.zeros((*channels.shape[:1], *channels.shape[2:], 4), np.uint8)
     for index in range(3):
@@ -149,7 +149,8 @@ def _picture_rows(
     return chosen
 
 
-def _picture_bands(product: Product) -> tuple[str, ...]:
+def picture_bands(product: Product) -> tuple[str, ...]:
+    """Bands that make a picture: natural colours where there are any, else up to three."""
     names = {band.common_name: band.name for band in product.bands if band.common_name}
     if {"red", "green", "blue"} <= names.keys():
         return names["red"], names["green"], names["blue"]
@@ -162,7 +163,7 @@ def _picture_bands(product: Product) -> tuple[str, ...]:
     return product.band_names[:3]
 
 
-def _three_channels(
+def three_channels(
     values: NDArray[np.floating], valid: NDArray[np.bool_], names: tuple[str, ...]
 ) -> tuple[NDArray[np.floating], NDArray[np.bool_]]:
     """``(sample, 3, y, x)`` and which pixels ``(sample, y, x)`` are known in all of them."""

@@ -17,14 +17,14 @@ START = datetime(2024, 3, 1, 10, 20, 30, tzinfo=UTC)
 SIZE_M = 480.0
 
 
-def location(number: int) -> Location:
-    split = ("test", "probe")[number // 5 % 2] if number % 5 == 4 else "pretrain"
+def location(number: int, *, size_m: float = SIZE_M, split: str | None = None) -> Location:
+    split = split or (("test", "probe")[number // 5 % 2] if number % 5 == 4 else "pretrain")
     return Location(
         id=f"place-{number:04d}",
         epsg=32633,
-        x=500_000.0 + number * SIZE_M,
+        x=500_000.0 + number * size_m,
         y=5_400_000.0,
-        size_m=SIZE_M,
+        size_m=size_m,
         longitude=15.0 + number * 0.006,
         latitude=48.7,
         split=split,
@@ -49,12 +49,14 @@ def scene(number: int, product: Product) -> Scene:
     )
 
 
-def sample(product: Product, scene_number: int, place: int, *, wedge: bool = False) -> Sample:
+def sample(
+    product: Product, scene_number: int, place: int, *, wedge: bool = False, size_m: float = SIZE_M
+) -> Sample:
     """Two covers with spectra and a texture of the place's own; a season for all places, and noise."""
     ground = np.random.default_rng([place, 1])
     day = np.random.default_rng([scene_number, 2])
     noise = np.random.default_rng([place, scene_number, 3])
-    where = location(place)
+    where = location(place, size_m=size_m)
     wavelengths = np.array([band.center_nm for band in product.bands])
     covers = np.stack([_spectrum(ground, wavelengths) for _ in range(2)])
     season = _spectrum(day, wavelengths)
@@ -63,7 +65,7 @@ def sample(product: Product, scene_number: int, place: int, *, wedge: bool = Fal
     scale, offset = product.radiometry.scale, 0.0
     pixels: dict[float, Any] = {}
     for gsd in product.resolutions_m:
-        side = round(SIZE_M / gsd)
+        side = round(size_m / gsd)
         metres = (np.arange(side) + 0.5) * gsd
         share = 0.5 + 0.25 * (
             np.sin(metres[:, None] * waves[0] + phase[0]) + np.sin(metres[None] * waves[1] + phase[1])
@@ -76,7 +78,7 @@ def sample(product: Product, scene_number: int, place: int, *, wedge: bool = Fal
         if wedge:
             values[:, :, : side // 4] = product.nodata
         pixels[gsd] = values
-    quality_side = round(SIZE_M / (product.qa.gsd_m if product.qa else max(product.resolutions_m)))
+    quality_side = round(size_m / (product.qa.gsd_m if product.qa else max(product.resolutions_m)))
     quality = np.zeros((quality_side, quality_side), np.uint8)
     if wedge:
         quality[:, : quality_side // 4] = FLAGS["nodata"]

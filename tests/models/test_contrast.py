@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from lightly.loss import NTXentLoss
 
-from models.contrast import batch_info_nce, cosine_distance, nt_xent
+from models.contrast import batch_info_nce, cosine_distance, multi_view_nt_xent, nt_xent
 
 seeds = st.integers(0, 2**32 - 1)
 
@@ -41,6 +41,61 @@ def numpy_info_nce(queries, keys, temperature, places):
         others = [similar[k] for k in range(len(keys)) if k != i and places[k] != places[i]]
         losses.append(-math.log(similar[i] / (similar[i] + sum(others))))
     return np.mean(losses)
+
+
+def numpy_multi_view(views, temperature, places, seen):
+    count, batch, _ = views.shape
+    views = np.stack([unit(view) for view in views])
+    losses = []
+    for o in range(batch):
+        if not seen[o]:
+            continue
+        for a in range(count):
+            others = sum(
+                math.exp(views[a, o] @ views[c, k] / temperature)
+                for c in range(count)
+                for k in range(batch)
+                if k != o and places[k] != places[o] and seen[k]
+            )
+            for b in range(count):
+                if b != a:
+                    right = math.exp(views[a, o] @ views[b, o] / temperature)
+                    losses.append(-math.log(right / (right + others)))
+    return np.mean(losses) if losses else 0.0
+
+
+@given(seeds, st.integers(2, 4), st.integers(1, 6), st.integers(1, 6), st.floats(0.05, 1.0))
+@settings(max_examples=60, deadline=None)
+def test_identification_of_objects_is_what_numpy_says(
+    seed: int, count: int, batch: int, width: int, temperature: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    views = rng.normal(size=(count, batch, width))
+    places = rng.integers(0, max(1, batch - 1), batch)
+    seen = rng.random(batch) < 0.8
+    ours = multi_view_nt_xent(
+        torch.from_numpy(views), temperature, torch.from_numpy(places), torch.from_numpy(seen)
+    )
+    assert float(ours) == pytest.approx(numpy_multi_view(views, temperature, places, seen), abs=1e-6)
+
+
+def test_identification_from_two_views_is_nt_xent() -> None:
+    torch.manual_seed(0)
+    first, second = torch.randn(2, 7, 5, dtype=torch.float64)
+    places = torch.tensor([0, 1, 2, 0, 3, 4, 5])
+    seen = torch.tensor([True, True, False, True, True, True, True])
+    for known in (None, places):
+        ours = multi_view_nt_xent(torch.stack([first, second]), 0.2, known, seen)
+        torch.testing.assert_close(ours, nt_xent(first, second, 0.2, known, seen))
+
+
+def test_an_object_alone_gives_no_gradient_that_is_no_number() -> None:
+    views = torch.randn(3, 1, 5, dtype=torch.float64, requires_grad=True)
+    loss = multi_view_nt_xent(views, 0.1)
+    loss.backward()
+    assert float(loss.detach()) == 0.0
+    assert views.grad is not None
+    assert (views.grad == 0).all()
 
 
 @given(seeds, st.integers(1, 7), st.integers(1, 9), st.floats(0.05, 1.0))

@@ -92,8 +92,9 @@ def test_the_wait_share_tells_a_slow_consumer_from_a_slow_loader(
         time.sleep(0.03)
     assert stream.wait_share < 0.3
     slow = open_stream(cube, threads=1)
-    read = slow.reader.read
-    monkeypatch.setattr(slow.reader, "read", lambda rows: (time.sleep(0.02), read(rows))[1])
+    reader = slow.readers[PRODUCT]
+    fill = reader.fill
+    monkeypatch.setattr(reader, "fill", lambda *wanted: (time.sleep(0.05), fill(*wanted))[1])
     for _ in itertools.islice(slow, 5):
         pass
     assert slow.wait_share > 0.7
@@ -104,10 +105,10 @@ def test_an_error_of_a_reading_thread_reaches_the_training(
 ) -> None:
     stream = open_stream(cube)
 
-    def fail(rows: object) -> None:
+    def fail(*wanted: object) -> None:
         raise OSError("the disk is gone")
 
-    monkeypatch.setattr(stream.reader, "read", fail)
+    monkeypatch.setattr(stream.readers[PRODUCT], "fill", fail)
     with pytest.raises(OSError, match="the disk is gone"):
         next(iter(stream))
 

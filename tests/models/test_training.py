@@ -285,3 +285,15 @@ def test_metrics_beyond_the_checkpoint_are_forgotten(tmp_path: Path) -> None:
     path.write_text('{"step": 2}\n{"step": 3}\n{"step": 4}\n{"st')
     forget_after(path, 3)
     assert path.read_text() == '{"step": 2}\n{"step": 3}\n'
+
+
+@pytest.mark.long
+def test_a_compiled_training_takes_the_same_steps(cube: Cube, tmp_path: Path) -> None:
+    shape = {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}
+    vit = {"backbone": "vit_tiny_patch16_224", "backbone_options": shape, "steps": 3}
+    assert train.train(spec(cube, tmp_path / "plain", **vit)) == 0
+    assert train.train(spec(cube, tmp_path / "compiled", compile=True, **vit)) == 0
+    plain, compiled = (dict(losses(tmp_path / name)) for name in ("plain", "compiled"))
+    assert compiled == pytest.approx(plain, rel=1e-4)
+    weights = load_file(tmp_path / "compiled" / "encoder" / "model.safetensors")
+    assert weights.keys() == load_file(tmp_path / "plain" / "encoder" / "model.safetensors").keys()

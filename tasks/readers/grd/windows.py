@@ -6,7 +6,7 @@ import functools
 import math
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -56,7 +56,7 @@ def read_ground_range(
     windows: Sequence[WindowRequest],
     archive: Archive,
     files: Sequence[tuple[BandFile, OpenAsset]],
-    pool: ThreadPoolExecutor,
+    pool: Executor,
     memory_bytes: int,
 ) -> Iterator[WindowPixels]:
     """Sigma nought (linear power) at each window that the scene covers; see ``tasks.readers.Reader``.

@@ -12,14 +12,19 @@ import time
 import urllib.request
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
+import icechunk
+import numpy as np
 import pytest
 import zarr
 
-from catalog.cubes import Cube, list_cubes, open_cube
-from catalog.cubes.place import place_of
+from catalog.cubes import Cube, layout, list_cubes, open_cube
+from catalog.cubes import writer as writer_module
+from catalog.cubes.place import Place, place_of
 from catalog.cubes.publish import publish
 from catalog.errors import CubeError
 from tests.catalog.cubes.made_up import location, product, sample, scene
@@ -97,15 +102,17 @@ def reachable_bytes(cube: Cube) -> int:
     return int(cube.repository.chunk_storage_stats().native_bytes)
 
 
-def test_four_processes_that_write_at_once_lose_nothing(cube: Cube) -> None:
-    rounds = 4
-    writers = [start(first=10 * k, rounds=rounds) for k in range(4)]
+@pytest.mark.parametrize(
+    "rounds", [4, pytest.param(100, marks=[pytest.mark.long, pytest.mark.timeout(1800)])]
+)
+def test_four_processes_that_write_at_once_lose_nothing(cube: Cube, rounds: int) -> None:
+    writers = [start(first=100 + rounds * k, rounds=rounds) for k in range(4)]
     for process in writers:
         ready(process)
     for process in writers:
         go(process)
     told = [
-        json.loads(line) for process in writers for line in process.communicate(timeout=120)[0].splitlines()
+        json.loads(line) for process in writers for line in process.communicate(timeout=1500)[0].splitlines()
     ]
 
     assert all(process.returncode == 0 for process in writers)
@@ -254,22 +261,95 @@ def test_a_cube_in_s3_takes_one_writer_of_a_race() -> None:
     with pytest.raises(CubeError, match="main-moved"):
         publish(cube.place, late, "too late", {})
 
-    outcomes: list[str] = []
 
-    def race(number: int) -> None:
-        try:
-            outcomes.append(append(open_cube("demo"), number))
-        except CubeError as error:
-            outcomes.append(error.code)
-
-    threads = [Thread(target=race, args=(number,)) for number in range(2, 5)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    won = [outcome for outcome in outcomes if outcome != "main-moved"]
-    assert len(outcomes) == 3
-    assert won
-    assert len(cube.columns(OPTICAL.id)) == 5 * (2 + len(won))
+@pytest.mark.usefixtures("s3_store")
+@pytest.mark.parametrize(
+    ("count", "rounds"), [(3, 2), pytest.param(4, 25, marks=[pytest.mark.long, pytest.mark.timeout(1200)])]
+)
+def test_writers_of_a_cube_in_s3_all_get_their_turn(count: int, rounds: int) -> None:
+    cube = open_cube("demo", create=True, chunk_samples=4)
+    append(cube, 90)
+    writers = [start(first=100 + rounds * k, rounds=rounds) for k in range(count)]
+    for process in writers:
+        ready(process)
+    for process in writers:
+        go(process)
+    told = [
+        json.loads(line) for process in writers for line in process.communicate(timeout=900)[0].splitlines()
+    ]
+    assert all(process.returncode == 0 for process in writers)
+    assert len(told) == count * rounds
+    columns = cube.columns(OPTICAL.id)
+    assert columns["sample"].is_unique
+    assert len(columns) == 5 * (count * rounds + 1)
+    assert {version.id for version in cube.history()} >= {snapshot for _, snapshot in told}
     assert list_cubes() == ["demo"]
     assert cube.verify() == []
+
+
+@pytest.mark.usefixtures("s3_store")
+def test_two_writers_of_the_same_samples_in_s3_write_them_once() -> None:
+    cube = open_cube("demo", create=True, chunk_samples=4)
+    with cube.write("late") as late:
+        late.add_locations(location(i) for i in range(5))
+        late.append(OPTICAL, (sample(OPTICAL, 0, i) for i in range(5)), [scene(0, OPTICAL)])
+        late.append(OPTICAL, (sample(OPTICAL, 1, i) for i in range(5)), [scene(1, OPTICAL)])
+        append(open_cube("demo"), 0)
+    assert (late.result.appended, late.result.skipped) == ({OPTICAL.id: 5}, 5)
+    assert cube.columns(OPTICAL.id)["sample"].is_unique
+    assert cube.verify() == []
+
+
+@pytest.mark.usefixtures("s3_store")
+def test_a_writer_that_is_never_first_gives_up_in_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    cube = open_cube("demo", create=True, chunk_samples=4)
+    append(cube, 0)
+    monkeypatch.setattr(writer_module, "COMMIT_TRIES", 3)
+    monkeypatch.setattr(writer_module, "FIRST_PAUSE_S", 0.001)
+    tries = []
+
+    def overtaken(place: Place, session: icechunk.Session, message: str, metadata: Any) -> str:
+        tries.append(append_by(open_cube("demo"), 10 + len(tries)))
+        return publish(place, session, message, metadata)
+
+    monkeypatch.setattr(writer_module, "publish", overtaken)
+    with pytest.raises(CubeError, match="main-moved"):
+        append(cube, 1)
+    assert len(tries) == 3
+    assert cube.snapshot() == tries[-1]
+    assert "scene-001" not in set(cube.columns(OPTICAL.id)["scene"])
+
+
+def append_by(cube: Cube, number: int) -> str:
+    """A commit beside the writer: no sample, but ``main`` moves."""
+    session = cube.repository.writable_session("main")
+    zarr.open_group(session.store, mode="r+").attrs["moved"] = number
+    return session.commit("moved")
+
+
+@pytest.mark.usefixtures("s3_store")
+def test_an_expiry_in_s3_leaves_young_objects_to_their_writers() -> None:
+    cube = open_cube("demo", create=True, chunk_samples=4)
+    first, second = append(cube, 0), append(cube, 1)
+    session = cube.repository.writable_session("main")
+    layout.open_root(session.store, write=True).create_array("open", shape=(4096,), dtype="float64")[:] = 1.5
+    assert cube.expire(datetime.now(UTC), dry_run=True).snapshots == (first,)
+    assert cube.snapshot(first) == first
+    done = cube.expire(datetime.now(UTC))
+    assert (done.snapshots, done.kept) == ((first,), {second: "the newest"})
+    session.commit("its writer goes on")
+    assert open_cube("demo").verify() == []
+    values = zarr.open_group(open_cube("demo").session_store(), mode="r")["open"]
+    assert (np.asarray(values[:]) == 1.5).all()
+
+
+@pytest.mark.usefixtures("s3_store")
+def test_a_cube_in_s3_is_compacted_and_exported(tmp_path: Path) -> None:
+    cube = open_cube("demo", create=True, chunk_samples=4)
+    append(cube, 1)
+    append(cube, 0)
+    assert cube.compact().committed
+    assert cube.verify() == []
+    assert cube.export(tmp_path / "copy").samples == {OPTICAL.id: 10}
+    copy = zarr.open_group(tmp_path / "copy", mode="r")[f"{OPTICAL.id}/r10m"]
+    assert np.array_equal(np.asarray(copy[:]), cube.read(OPTICAL.id, 10.0, range(10)))

@@ -126,3 +126,31 @@ def test_a_reference_that_leads_nowhere_is_found(cube: Cube, name: str, value: s
 
     edit(cube, name, change)
     assert any(problem.endswith(expected) for problem in cube.verify())
+
+
+@pytest.mark.parametrize("name", ["band", "center_nm_20m", "fwhm_nm", "gsd_m"])
+def test_a_band_that_is_not_the_products_is_found(cube: Cube, name: str) -> None:
+    def change(group: zarr.Group, name: str) -> None:
+        values = layout.array(group, name)
+        values[0:1] = layout.text(["b9"]) if name == "band" else np.array([1.5])
+
+    edit(cube, name, change)
+    assert f"{OPTICAL.id}/{name}: not what the product's definition says" in cube.verify()
+
+
+def test_a_scene_list_whose_ids_and_documents_differ_is_found(cube: Cube) -> None:
+    def change(group: zarr.Group, name: str) -> None:
+        listed = layout.array(layout.subgroup(group, layout.SCENES), "scene")
+        listed[:] = layout.text([str(value) for value in listed[:]][::-1])
+
+    edit(cube, "scenes", change)
+    assert cube.verify() == [f"{OPTICAL.id}/scenes: ids and documents differ"]
+
+
+@pytest.mark.parametrize("name", ["longitude", "split"])
+def test_a_table_of_locations_of_two_lengths_is_found(cube: Cube, name: str) -> None:
+    session = cube.repository.writable_session("main")
+    column = layout.array(layout.subgroup(layout.open_root(session.store, write=True), "locations"), name)
+    column.resize((column.shape[0] - 1,))
+    session.commit(f"cut {name}")
+    assert len(cube.verify()) == 1

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from catalog.samples import Location
 from tasks.readers.plan import (
     batches,
-    by_tile,
     plan_windows,
     quality_files,
     scene_footprint,
@@ -25,7 +24,6 @@ from tests.tasks.scene_files import (
     WEST,
     SceneFiles,
     built_in,
-    grid_at,
     request,
     write_scene,
 )
@@ -88,15 +86,6 @@ def test_batches_hold_every_window_once_within_the_limit(count: int, limit: int)
     assert sorted(w.location for group in groups for w in group) == sorted(w.location for w in windows)
     size = window_bytes(product, windows[0])
     assert all(len(group) == 1 or len(group) * size <= limit for group in groups)
-
-
-def test_windows_that_start_in_one_tile_of_a_file_stay_together() -> None:
-    product = built_in("landsat-oli-sr")
-    names = [(i, j) for j in range(8) for i in range(8)]
-    windows = [request(product, f"{i}{j}", west=WEST + 480 * i, north=NORTH - 480 * j) for i, j in names]
-    groups = by_tile(windows, grid_at(30), (64, 64), 30.0)
-    assert [len(group) for group in groups] == [16, 16, 16, 16]
-    assert {w.location for w in groups[0]} == {f"{i}{j}" for i in range(4) for j in range(4)}
 
 
 def test_a_file_that_tells_of_two_things_is_read_once(tmp_path: Path) -> None:

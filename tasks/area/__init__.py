@@ -1,0 +1,1 @@
+"""Area cubes: dense cubes over one area, and embeddings of them."""
