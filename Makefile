@@ -6,7 +6,7 @@ export PYTHON
 # Threads of torch that wait shall sleep: servers, trainings and tests share the cores.
 export OMP_WAIT_POLICY := PASSIVE
 
-.PHONY: help setup demo test test-all lint bench clean
+.PHONY: help setup demo test test-all lint bench soak clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-10s %s\n", $$1, $$2}'
@@ -27,6 +27,9 @@ lint: setup ## ruff and mypy
 	@.venv/bin/ruff check .
 	@.venv/bin/ruff format --check .
 	@.venv/bin/mypy
+
+soak: setup ## 5,000 refreshes killed at random moments (hours); ends with a table
+	@$(LOOPBACK) $(PYTHON_IN_VENV) -m tests.faults.kills --trials 5000 --seed 1
 
 bench: setup ## the benchmarks, one table each
 	@$(PYTHON_IN_VENV) -m tests.benchmarks

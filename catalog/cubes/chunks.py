@@ -2,13 +2,14 @@
 
 zarr-python moves a chunk through its event loop and allocates every intermediate, which costs more than the
 decoding. An array whose codecs are exactly those of ``layout`` (bytes in little endian, Blosc, CRC-32C) is
-decoded here: the checksum is verified, then Blosc writes straight into a buffer of the reading thread. Any
-other array is read through zarr. Values and errors are the same either way.
+decoded here: the checksum is verified the first time a reader meets a chunk, then Blosc writes straight into
+a buffer of the reading thread. Any other array is read through zarr. Values and errors are the same.
 """
 
 from __future__ import annotations
 
 import asyncio
+import os
 import threading
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
@@ -62,6 +63,8 @@ class ChunkReader:
             found = self._trusted(cast("ChunkFiles", files), name)
             if found is not None:
                 self._files[name] = found
+        self._verified: set[tuple[str, int]] = set()
+        """Chunks whose checksum was right: a training reads each of them once per epoch."""
         self._own = threading.local()
 
     @property
@@ -100,7 +103,8 @@ class ChunkReader:
                     found[name] = cast("NDArray[Any]", array[start:stop])
                     continue
                 target = self._buffer(name, array)
-                decode(stored, target)
+                decode(stored, target, verify=(name, number) not in self._verified)
+                self._verified.add((name, number))
                 found[name] = target[: stop - start]
         return found
 
@@ -155,8 +159,8 @@ def decodable(array: zarr.Array[Any]) -> bool:
     return little and array.dtype.kind in "iuf" and array.dtype.isnative and separator == "/"
 
 
-def decode(stored: Raw, target: NDArray[Any]) -> None:
-    """Verify the checksum of a chunk's stored bytes and decompress them into ``target``.
+def decode(stored: Raw, target: NDArray[Any], *, verify: bool = True) -> None:
+    """Verify the checksum of a chunk's stored bytes, and decompress them into ``target``.
 
     Raises
     ------
@@ -165,7 +169,7 @@ def decode(stored: Raw, target: NDArray[Any]) -> None:
     body = stored[:-CHECKSUM_BYTES]
     if len(body) < BLOSC_HEADER_BYTES:
         raise ValueError(f"the chunk is cut off after {len(stored)} bytes")
-    if google_crc32c.value(body) != int.from_bytes(stored[-CHECKSUM_BYTES:].tobytes(), "little"):
+    if verify and google_crc32c.value(body) != int.from_bytes(stored[-CHECKSUM_BYTES:].tobytes(), "little"):
         raise ValueError("Stored and computed checksum do not match.")
     size = int.from_bytes(body[4:8].tobytes(), "little")
     if size != target.nbytes:
@@ -182,9 +186,11 @@ def read_file(file: ChunkFile, buffer: Raw) -> Raw:
     """
     target = buffer[: file.length]
     try:
-        with file.path.open("rb", buffering=0) as opened:
-            opened.seek(file.offset)
-            got = opened.readinto(target.data)
+        opened = os.open(file.path, os.O_RDONLY)
+        try:
+            got = os.preadv(opened, [target.data], file.offset)
+        finally:
+            os.close(opened)
     except OSError as error:
         raise LookupError(f"chunk file {file.path.name}: {error.strerror or error}") from error
     if got != file.length:

@@ -143,6 +143,19 @@ class OpenAsset:
                 self._open_anew_or_raise(self._diagnose(error), opening, generation, last=opening == OPENINGS)
         raise AssertionError("unreachable")
 
+    def stored(self, spans: Sequence[tuple[int, int]]) -> list[bytes]:
+        """Bytes of the open file by (first byte, end); nothing of a file that GDAL fetches itself.
+
+        Raises
+        ------
+        FetchFailed: inside ``use``, which knows what to do then.
+        """
+        with self._lock:
+            file = self._file
+        if file is None:
+            return []
+        return file.read_many([first for first, _ in spans], [end - first for first, end in spans])
+
     def grid(self) -> Grid | None:
         """Grid of the file, as the file itself says; None where it has none (ground-control points)."""
         if self._grid is None:

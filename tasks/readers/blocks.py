@@ -128,21 +128,43 @@ def plan_runs(layout: Layout, targets: Sequence[Target]) -> list[Run]:
     return runs
 
 
-def spans_of(dataset: DatasetReader, runs: Sequence[Run], numbers: Sequence[int]) -> list[Span]:
-    """Where the blocks of some runs lie in the file; blocks that the file leaves out lie nowhere."""
+def stored_at(dataset: DatasetReader, run: Run, numbers: Sequence[int]) -> list[Span | None]:
+    """Where a run's blocks lie in the file, band by band; None for one that the file leaves out."""
     if dataset.driver != "GTiff":
         return []
     pixel = str(dataset.interleaving).lower().endswith("pixel")
-    spans = []
-    for run in runs:
-        for number in (1,) if pixel else numbers:
-            for col in range(*run.cols):
-                place = f"{col}_{run.row}"
-                start = dataset.get_tag_item(f"BLOCK_OFFSET_{place}", "TIFF", bidx=number)
-                size = dataset.get_tag_item(f"BLOCK_SIZE_{place}", "TIFF", bidx=number)
-                if start and size and int(size):
-                    spans.append((max(0, int(start) - MARGIN), int(start) + int(size) + MARGIN))
-    return spans
+    places: list[Span | None] = []
+    for number in (1,) if pixel else numbers:
+        for col in range(*run.cols):
+            place = f"{col}_{run.row}"
+            start = dataset.get_tag_item(f"BLOCK_OFFSET_{place}", "TIFF", bidx=number)
+            size = dataset.get_tag_item(f"BLOCK_SIZE_{place}", "TIFF", bidx=number)
+            there = start and size and int(size)
+            places.append((int(start), int(start) + int(size)) if there else None)
+    return places
+
+
+def with_margin(places: Sequence[Span | None]) -> list[Span]:
+    """What is to be fetched of blocks that lie at ``places``."""
+    return [(max(0, place[0] - MARGIN), place[1] + MARGIN) for place in places if place is not None]
+
+
+def give_out(run: Run, layout: Layout, blocks: Sequence[NDArray[Any]], bands: int) -> None:
+    """Give each target its part of a run's decoded blocks, ``(y, x)`` each, band by band."""
+    tall, wide = layout.block
+    across = run.cols[1] - run.cols[0]
+    height, width = layout.shape
+    for number, block in enumerate(blocks):
+        band, col = divmod(number, across)
+        top, left = run.row * tall, (run.cols[0] + col) * wide
+        inside = block[: height - top, : width - left]
+        for target in run.targets:
+            _, rows_wanted, cols_wanted = target.values.shape
+            rows = _overlap(top, inside.shape[0], target.row, rows_wanted)
+            cols = _overlap(left, inside.shape[1], target.col, cols_wanted)
+            if rows[0].stop > rows[0].start and cols[0].stop > cols[0].start:
+                target.values[band, rows[1], cols[1]] = inside[rows[0], cols[0]]
+    assert len(blocks) == across * bands
 
 
 def read_run(dataset: DatasetReader, run: Run, numbers: Sequence[int]) -> None:

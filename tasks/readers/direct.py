@@ -25,8 +25,20 @@ from catalog.grids import Grid
 from catalog.products import Product
 from catalog.scenes import Scene, SceneAsset
 from tasks.readers.assets import OpenAsset, live_under
-from tasks.readers.blocks import Layout, Run, Span, layout_of, plan_runs, read_run, spans_of, target_of
+from tasks.readers.blocks import (
+    Layout,
+    Run,
+    Span,
+    give_out,
+    layout_of,
+    plan_runs,
+    read_run,
+    stored_at,
+    target_of,
+    with_margin,
+)
 from tasks.readers.contract import WindowPixels, WindowRequest
+from tasks.readers.deflated import DeflatedTiles, deflated_tiles
 from tasks.readers.flags import empty_pixels, window_flags
 from tasks.readers.grd import is_ground_range, read_ground_range
 from tasks.readers.http_ranges import ATTEMPTS, PAUSE_S
@@ -183,6 +195,7 @@ class _SceneJob:
         self.threads = threads
         self.stop = threading.Event()
         self._layouts: dict[OpenAsset, Layout] = {}
+        self._tiles: dict[OpenAsset, DeflatedTiles] = {}
         self._decoding = threading.BoundedSemaphore(1)  # until it is known how large the blocks are
 
     def open_all(self, pool: Executor) -> None:
@@ -195,6 +208,10 @@ class _SceneJob:
                 return layout_of(dataset)
 
             self._layouts[asset] = asset.use(looked_at)
+            if beginning := b"".join(asset.stored([(0, 2)])):
+                tiles = asset.use(lambda dataset: deflated_tiles(dataset, beginning))
+                if tiles is not None:
+                    self._tiles[asset] = tiles
             asset.grid()
 
         files = [
@@ -250,7 +267,7 @@ class _SceneJob:
             parts[layer.key(window)] = (target.values, outside, False)
             targets.append(target)
         runs = plan_runs(layout, targets)
-        spans = asset.use(lambda dataset: [spans_of(dataset, [run], layer.numbers) for run in runs])
+        places = asset.use(lambda dataset: [stored_at(dataset, run, layer.numbers) for run in runs])
         files = len(self.bands) + len(self.quality)
         # Ranges of one job are fetched side by side; a second job of a file costs another handle.
         share = max(RUNS_OF_JOB, math.ceil(len(runs) * files / (2 * self.threads)))
@@ -260,21 +277,40 @@ class _SceneJob:
                 self._read_runs,
                 layer,
                 runs[start : start + share],
-                list(itertools.chain.from_iterable(spans[start : start + share])),
+                places[start : start + share],
             )
             for start in range(0, len(runs), share)
         ]
         return work + [functools.partial(self._read_window, layer, w, parts, options) for w in rest]
 
-    def _read_runs(self, layer: _Layer, runs: Sequence[Run], spans: list[Span]) -> None:
+    def _read_runs(self, layer: _Layer, runs: Sequence[Run], places: Sequence[Sequence[Span | None]]) -> None:
         def decode(dataset: DatasetReader) -> None:
-            for run in runs:
+            for run, stored in zip(runs, places, strict=True):
                 if self.stop.is_set():
                     return
-                read_run(dataset, run, layer.numbers)
+                if not self._inflated(layer, run, stored):
+                    read_run(dataset, run, layer.numbers)
 
         if not self.stop.is_set():
+            spans = with_margin(list(itertools.chain.from_iterable(places)))
             layer.asset.use(decode, spans=spans, decoding=self._decoding)
+
+    def _inflated(self, layer: _Layer, run: Run, places: Sequence[Span | None]) -> bool:
+        """Decode a run without GDAL, whole or not at all."""
+        tiles = self._tiles.get(layer.asset)
+        if tiles is None or not places:
+            return False
+        known = [place for place in places if place is not None]
+        if len(known) < len(places):
+            return False  # left out of the file: GDAL knows what stands there
+        blocks = []
+        for stored in layer.asset.stored(known):
+            block = tiles.decode(stored)
+            if block is None:
+                return False
+            blocks.append(block)
+        give_out(run, self._layouts[layer.asset], blocks, len(layer.numbers))
+        return True
 
     def _read_window(
         self, layer: _Layer, window: WindowRequest, parts: dict[_Key, Part], options: dict[str, Any]

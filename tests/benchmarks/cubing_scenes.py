@@ -27,7 +27,7 @@ SIDE_M = 109_800
 WINDOW_M = 2_640
 """264, 132 and 44 pixels at 10, 20 and 60 m: 778 kB a sample."""
 BLOCK = 512
-SCENES = 3
+SCENES = 4
 """Three scenes of twelve bands are read one after the other: 36 files."""
 SEED = 20_240_501
 

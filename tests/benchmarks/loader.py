@@ -30,6 +30,7 @@ from tests.benchmarks.loader_scenes import DATES, OPTICAL, RADAR, cut, make_cube
 from tests.benchmarks.table import arguments, show, spread
 
 PLACES = 400
+PASSES = 5
 PACKAGES = ("zarr", "icechunk", "numcodecs", "numpy", "rasterio", "webdataset", "litdata")
 
 
@@ -112,7 +113,7 @@ class Loading:
 
     def _run(self, plan: Any, count: int, threads: int) -> int:
         done = 0
-        batches = iter(self._stream(plan, threads, ahead=0))
+        batches = iter(self._stream(plan, threads))
         while done < count:
             done += len(next(batches).views[0].rows)
         return done
@@ -136,11 +137,15 @@ def prepare(
     samples = [cut(ground, place, date) for place in range(places) for date in range(DATES)]
     names = {gsd: [band.name for band in product.bands_at(gsd)] for gsd in product.resolutions_m}
     contenders = [
-        Contender("limit: lz4 from memory", lambda n, t: memory.decode_all(n, t, checksum=False), stored),
-        Contender("lz4 and CRC-32C from memory", lambda n, t: memory.decode_all(n, t, checksum=True), stored),
-        Contender("this loader, samples", loading.samples, stored),
-        Contender("this loader, two-season pairs", loading.seasons, stored),
-        Contender("this loader, S2 + S1 pairs", loading.products, disk_of(cube, stored)),
+        Contender(
+            "limit: lz4 from memory", lambda n, t: memory.decode_all(n, t, checksum=False), stored, PASSES
+        ),
+        Contender(
+            "lz4 and CRC-32C from memory", lambda n, t: memory.decode_all(n, t, checksum=True), stored, PASSES
+        ),
+        Contender("this loader, samples", loading.samples, stored, PASSES),
+        Contender("this loader, two-season pairs", loading.seasons, stored, PASSES),
+        Contender("this loader, S2 + S1 pairs", loading.products, disk_of(cube, stored), PASSES),
         Contender("zarr-python, whole chunks", through_zarr(cube), stored),
     ]
     failed: dict[str, str] = {}
@@ -195,7 +200,7 @@ def measure(
         for run in range(runs + 1):
             for one in contenders:
                 began, cpu = time.perf_counter(), time.process_time()
-                count = one.load(samples, threads)
+                count = one.load(samples * one.passes, threads)
                 if run:  # the first one fills buffers and caches
                     walls[one.name].append(count / (time.perf_counter() - began))
                     cpus[one.name].append(count / (time.process_time() - cpu))

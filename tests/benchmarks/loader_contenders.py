@@ -39,6 +39,8 @@ class Contender:
     load: Callable[[int, int], int]
     disk_bytes: int
     """Of the optical product alone."""
+    passes: int = 1
+    """Over all samples at a time; more for those that are done with one in a fifth of a second."""
 
 
 class ChunksInMemory:

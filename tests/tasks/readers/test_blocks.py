@@ -15,7 +15,19 @@ from rasterio.windows import Window
 
 from catalog.grids import north_up
 from tasks.readers import blocks
-from tasks.readers.blocks import Layout, Target, layout_of, plan_runs, read_run, spans_of, target_of
+from tasks.readers.blocks import (
+    Layout,
+    Run,
+    Target,
+    give_out,
+    layout_of,
+    plan_runs,
+    read_run,
+    stored_at,
+    target_of,
+    with_margin,
+)
+from tasks.readers.deflated import deflated_tiles
 
 HEIGHT, WIDTH = 150, 190
 GRID = north_up(32632, 600_000, 5_400_000, 10, (HEIGHT, WIDTH))
@@ -126,14 +138,72 @@ def test_windows_put_together_from_blocks_equal_what_gdal_reads(
             np.testing.assert_array_equal(target.values, expected, strict=True)
 
 
+def inflate(path: Path, file: rasterio.DatasetReader, run: Run, numbers: list[int]) -> bool:
+    """Decode a run as the reader does where it can; False where it cannot."""
+    data = path.read_bytes()
+    tiles, places = deflated_tiles(file, data[:2]), stored_at(file, run, numbers)
+    if tiles is None or None in places:
+        return False
+    decoded = [tiles.decode(data[place[0] : place[1]]) for place in places if place is not None]
+    whole = [block for block in decoded if block is not None]
+    assert len(whole) == len(places)
+    give_out(run, layout_of(file), whole, len(numbers))
+    return True
+
+
+@pytest.mark.parametrize("kind", FILES, ids=str)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(wanted=st.lists(places(), min_size=1, max_size=6))
+def test_tiles_decoded_without_gdal_equal_what_gdal_reads(
+    kind: tuple[int, str], written: dict[object, Path], wanted: list[tuple[int, int, int, int]]
+) -> None:
+    count, dtype, interleave, compress, predictor, _ = kind
+    numbers = list(range(count, 0, -1))
+    ours = compress == "deflate" and predictor == 2 and (interleave == "band" or count == 1)
+    with rasterio.open(written[kind]) as file:
+        assert (deflated_tiles(file, b"II*\0") is not None) == ours
+        assert deflated_tiles(file, b"MM\0*") is None
+        targets = targets_at(wanted, count, dtype)
+        for run in plan_runs(layout_of(file), targets):
+            done = inflate(written[kind], file, run, numbers)
+            assert done == (ours and run.row < 2)  # further south the file leaves its blocks out
+            if not done:
+                read_run(file, run, numbers)
+        for target in targets:
+            _, height, width = target.values.shape
+            window = Window(target.col, target.row, width, height)
+            expected = file.read(numbers, window=window, boundless=True, fill_value=7)
+            np.testing.assert_array_equal(target.values, expected, strict=True)
+
+
+def test_a_tile_with_a_flipped_bit_or_cut_short_is_not_decoded(written: dict[object, Path]) -> None:
+    path = written[1, "uint16", "band", "deflate", 2, True]
+    with rasterio.open(path) as file:
+        (run, *_) = plan_runs(layout_of(file), targets_at([(0, 0, 10, 40)], 1, "uint16"))
+        (place, *_) = stored_at(file, run, [1])
+        tiles = deflated_tiles(file, b"II")
+    assert place is not None and tiles is not None
+    stored = path.read_bytes()[place[0] : place[1]]
+    assert tiles.decode(stored) is not None
+    assert tiles.decode(stored[:-20]) is None
+    flips = np.random.default_rng(0).integers(0, 8 * len(stored), 200)
+    for flip in flips:
+        broken = bytearray(stored)
+        broken[flip // 8] ^= 1 << flip % 8
+        found = tiles.decode(bytes(broken))
+        # A bit of the stream's header may be free; the pixels are never others.
+        assert found is None or np.array_equal(found, tiles.decode(stored))
+
+
 def test_the_bytes_of_a_run_are_where_the_file_says_and_sparse_blocks_are_nowhere(
     written: dict[object, Path],
 ) -> None:
     path = written[1, "uint16", "band", "deflate", 2, True]
     with rasterio.open(path) as file:
         (north, south) = (targets_at([(row, 0, 10, 40)], 1, "uint16") for row in (0, 120))
-        ((start, end),) = spans_of(file, plan_runs(layout_of(file), north), [1])
-        assert spans_of(file, plan_runs(layout_of(file), south), [1]) == []
+        (over,), under = (plan_runs(layout_of(file), targets) for targets in (north, south))
+        ((start, end),) = with_margin(stored_at(file, over, [1]))
+        assert [with_margin(stored_at(file, run, [1])) for run in under] == [[], []]
         place = int(file.get_tag_item("BLOCK_OFFSET_0_0", "TIFF", bidx=1))
         size = int(file.get_tag_item("BLOCK_SIZE_0_0", "TIFF", bidx=1))
     assert start <= place and place + size <= end <= path.stat().st_size + blocks.MARGIN
