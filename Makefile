@@ -2,6 +2,11 @@
 .DEFAULT_GOAL := help
 PYTHON_IN_VENV := .venv/bin/python
 LOOPBACK := $(PYTHON_IN_VENV) -m tests.loopback_only
+# A file's tests share what is costly to make, so they stay together. Tests of the built-in sandbox archive, whose
+# server has a fixed port, run one after the other.
+ONE_PORT := tests/flows tests/object_store/test_data_to_model.py
+PYTEST := $(LOOPBACK) $(PYTHON_IN_VENV) -m pytest
+PYTEST_SIDE_BY_SIDE = $(PYTEST) -n auto --dist loadfile $(addprefix --ignore=,$(ONE_PORT))
 export PYTHON
 # Threads of torch that wait shall sleep: servers, trainings and tests share the cores.
 export OMP_WAIT_POLICY := PASSIVE
@@ -18,10 +23,12 @@ demo: setup ## the whole way on the sandbox archive, offline, on 2 cores
 	@.venv/bin/swath demo
 
 test: setup ## the tests (up to 20 min on 2 cores), network blocked but for loopback
-	@$(LOOPBACK) $(PYTHON_IN_VENV) -m pytest -m "not long"
+	@$(PYTEST_SIDE_BY_SIDE) -m "not long"
+	@$(PYTEST) $(ONE_PORT) -m "not long"
 
 test-all: setup ## the long tiers too (up to 90 min)
-	@$(LOOPBACK) $(PYTHON_IN_VENV) -m pytest
+	@$(PYTEST_SIDE_BY_SIDE)
+	@$(PYTEST) $(ONE_PORT)
 
 lint: setup ## ruff and mypy
 	@.venv/bin/ruff check .

@@ -78,7 +78,7 @@ scenes = Table(
     Column("state", String, nullable=False),  # what holds: `superseded` hides what the scene reached itself
     Column("own_state", String, nullable=False),  # what the scene reached itself
     Column("superseded_by", String),  # also set on a cubed scene whose better version is not cubed yet
-    Column("snapshot", String),  # the first snapshot that holds it
+    Column("snapshot", String),  # the first that holds it, or the last of a refresh that commits in portions
     Column("reasons", Document, nullable=False),  # why it was quarantined, one line each
     Column("sensed", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),

@@ -7,6 +7,7 @@ import os
 
 from catalog.errors import SwathError
 from catalog.settings import Settings, load_settings
+from flows.memory import share_arenas
 
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -36,6 +37,7 @@ def prepare_environment(settings: Settings | None = None) -> Settings:
     os.environ.setdefault("PREFECT_HOME", str(settings.home / "prefect"))
     os.environ["SWATH_HOME"] = str(settings.home)
     calm_logs()
+    share_arenas()
     return settings
 
 

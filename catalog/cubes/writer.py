@@ -20,7 +20,7 @@ import numpy as np
 import zarr
 
 from catalog.cubes import layout, object_storage
-from catalog.cubes.columns import LATER
+from catalog.cubes.columns import CHUNK, LATER
 from catalog.cubes.pixels import PixelWriting, PlainWriting
 from catalog.cubes.place import Place
 from catalog.cubes.publish import MAIN, commit_session, publish
@@ -353,6 +353,22 @@ def _together(portions: list[WriteResult]) -> WriteResult:
 
 def _write_columns(group: zarr.Group, product: Product, new: list[Spooled]) -> None:
     held = layout.array(group, "sample").shape[0]
+    for name in LATER:
+        if name not in group:
+            layout.create_column(group, name, held)
+    for name in layout.CALIBRATION:
+        if name not in group and any(name in item.calibration for item in new):
+            layout.create_calibration(group, product, name, held)
+    # By the longest chunks, so that no more than one of them is in memory, and none is written twice.
+    length, start = CHUNK, 0
+    while start < len(new):
+        stop = min(len(new), start + length - (held + start) % length)
+        layout.append_rows(group, _columns(group, product, new[start:stop]))
+        start = stop
+
+
+def _columns(group: zarr.Group, product: Product, new: list[Spooled]) -> dict[str, Any]:
+    """Values of every column for some samples."""
     rows: dict[str, Any] = {
         "sample": [item.id for item in new],
         "location": [item.location for item in new],
@@ -366,19 +382,13 @@ def _write_columns(group: zarr.Group, product: Product, new: list[Spooled]) -> N
         "sha256": [item.sha256 for item in new],
         "superseded_by": [""] * len(new),
     }
-    for name in LATER:
-        if name not in group:
-            layout.create_column(group, name, held)
     for gsd in product.resolutions_m:
         rows[layout.affine_name(gsd)] = [item.affines[gsd] for item in new]
     absent = np.full(len(product.bands), np.nan)
     for name in layout.CALIBRATION:
-        brought = any(name in item.calibration for item in new)
-        if brought and name not in group:
-            layout.create_calibration(group, product, name, held)
         if name in group:
             rows[name] = np.stack([item.calibration.get(name, absent) for item in new])
-    layout.append_rows(group, rows)
+    return rows
 
 
 def check_sample(product: Product, sample: Sample) -> None:

@@ -23,7 +23,7 @@ class LedgerRow:
     reasons: tuple[str, ...]
     """Why it was quarantined, one line each."""
     snapshot: str | None
-    """The first snapshot that holds it."""
+    """The first that holds it, or the last of the refresh that cubed it, if that committed in portions."""
     superseded_by: str | None
     """The better version; on a scene that is still ``cubed``, the one that will supersede it once cubed."""
     sensed: datetime

@@ -106,20 +106,14 @@ def history(name: Name, json: Json = False) -> None:
     if json:
         print_json(rows)
         return
-    print_table(
-        ("snapshot", "written", "samples added", "scenes superseded", "tags", "message"),
-        (
-            (
-                row["snapshot"],
-                row["written"],
-                ", ".join(f"{product} {count}" for product, count in row["appended"].items()),
-                row["superseded"] or "",
-                " ".join(row["tags"]),
-                row["message"],
-            )
-            for row in rows
-        ),
-    )
+    columns = ("snapshot", "written", "samples added", "scenes superseded", "tags", "message")
+    print_table(columns, (_version_line(row) for row in rows))
+
+
+def _version_line(row: dict[str, Any]) -> tuple[str, ...]:
+    added = ", ".join(f"{product} {count}" for product, count in row["appended"].items())
+    superseded = str(row["superseded"] or "")
+    return row["snapshot"], row["written"], added, superseded, " ".join(row["tags"]), row["message"]
 
 
 @app.command("verify")

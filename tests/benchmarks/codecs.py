@@ -36,8 +36,8 @@ SAMPLES_PER_PRODUCT = 128
 SHUFFLE, BITS = Blosc.SHUFFLE, Blosc.BITSHUFFLE
 CODECS: dict[str, Any] = {
     "none": None,
-    "blosc lz4 5, shuffle (default)": Blosc("lz4", 5, SHUFFLE),
-    "blosc lz4 5, bitshuffle": Blosc("lz4", 5, BITS),
+    "blosc lz4 5, shuffle": Blosc("lz4", 5, SHUFFLE),
+    "blosc lz4 5, bitshuffle (default)": Blosc("lz4", 5, BITS),
     "blosc lz4hc 5, bitshuffle": Blosc("lz4hc", 5, BITS),
     "blosc zstd 1, shuffle": Blosc("zstd", 1, SHUFFLE),
     "blosc zstd 1, bitshuffle": Blosc("zstd", 1, BITS),

@@ -75,10 +75,12 @@ def cube_here(folder: str, url: str, count: int, windows: int, home: str) -> dic
     """Cube so many scenes in this process, and say what it took."""
     os.environ["SWATH_HOME"] = home
     from catalog.cubes import open_cube
+    from flows.environment import prepare_environment
     from tasks.cube.scenes import cube_scenes
     from tasks.readers.registry import load_reader
     from tests.tasks.scene_files import archive_at, built_in
 
+    prepare_environment()  # as every flow begins
     work = made_up(Path(folder), url, count, windows)
     cube = open_cube("made-up", create=True, products=[built_in(PRODUCT)])
     began = time.perf_counter()

@@ -67,8 +67,14 @@ def test_deploying_registers_every_flow(deployments: dict[str, dict[str, Any]]) 
         "pretrain/sandbox-gpu": "gpu",
         "evaluate/sandbox": "cpu",
         "data-to-model/sandbox": "cpu",
+        "area/sandbox-area": "cpu",
+        "embed/sandbox-area": "cpu",
     }
-    assert all(item["parameters"] == {"recipe": "sandbox"} for item in deployments.values())
+    for name, item in deployments.items():
+        _, recipe = name.split("/")
+        asked = {"recipe": recipe.removesuffix("-gpu")}
+        on_a_cluster = {"workers": None, "scheduler": None} if name.startswith("refresh/") else {}
+        assert item["parameters"] == asked | on_a_cluster
 
 
 def test_deploying_again_changes_nothing(home: Installation, deployments: dict[str, dict[str, Any]]) -> None:
