@@ -4,30 +4,29 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import random
 import time
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import icechunk
-import numpy as np
 import zarr
 
 from catalog.cubes import layout, object_storage
-from catalog.cubes.columns import CHUNK, LATER
+from catalog.cubes.column_writing import write_columns
 from catalog.cubes.pixels import PixelWriting, PlainWriting
 from catalog.cubes.place import Place
 from catalog.cubes.publish import MAIN, commit_session, publish
 from catalog.cubes.reader import SnapshotReader
+from catalog.cubes.sample_checks import check_sample, check_shapes, check_unchanged
 from catalog.cubes.spool import Spool, Spooled
 from catalog.errors import CubeError
-from catalog.products.model import Product, array_name
+from catalog.products.model import Product
 from catalog.samples import Location, Sample
 from catalog.scenes import Scene
 
@@ -39,7 +38,6 @@ FIRST_PAUSE_S = 0.1
 LONGEST_PAUSE_S = 10.0
 """Bounds of the pause before another try double up to this; the pause itself is drawn at random."""
 
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COMMIT_EVERY_BYTES = 8 << 30
 """Raw bytes after which a large write commits what it has: bounds the disk it needs and what a kill costs."""
 
@@ -126,7 +124,7 @@ class CubeWriter:
             if known is None:
                 self._known_locations[location.id] = self._locations[location.id] = location
             else:
-                _check_unchanged(known, location)
+                check_unchanged(known, location)
 
     def append(self, product: Product, samples: Iterable[Sample | Spooled], scenes: Iterable[Scene]) -> None:
         """Take samples of one product; ``scenes`` are those they come from, and may be more.
@@ -284,14 +282,14 @@ class CubeWriter:
             shapes = {gsd: first.shape(gsd)[1:] for gsd in product.resolutions_m}
             quality = first.shape(None)
             layout.create_arrays(group, product, shapes, quality, self._chunk_samples)  # type: ignore[arg-type]
-        _check_shapes(group, product, spool)
+        check_shapes(group, product, spool)
         held: set[str] = set()
         if moved and not _scenes(group).isdisjoint(item.scene for item in spool):
             held = {str(name) for name in _values(group, "sample")}
         new = sorted((item for item in spool if item.id not in held), key=self._order)
         if new:
             self._pixels.write(session, product, spool, new)
-            _write_columns(group, product, new)
+            write_columns(group, product, new)
             self._write_scenes(group, product, new)
         return len(new)
 
@@ -348,119 +346,6 @@ def _together(portions: list[WriteResult]) -> WriteResult:
         dict(appended),
         sum(portion.skipped for portion in portions),
         dict(superseded),
-    )
-
-
-def _write_columns(group: zarr.Group, product: Product, new: list[Spooled]) -> None:
-    held = layout.array(group, "sample").shape[0]
-    for name in LATER:
-        if name not in group:
-            layout.create_column(group, name, held)
-    for name in layout.CALIBRATION:
-        if name not in group and any(name in item.calibration for item in new):
-            layout.create_calibration(group, product, name, held)
-    # By the longest chunks, so that no more than one of them is in memory, and none is written twice.
-    length, start = CHUNK, 0
-    while start < len(new):
-        stop = min(len(new), start + length - (held + start) % length)
-        layout.append_rows(group, _columns(group, product, new[start:stop]))
-        start = stop
-
-
-def _columns(group: zarr.Group, product: Product, new: list[Spooled]) -> dict[str, Any]:
-    """Values of every column for some samples."""
-    rows: dict[str, Any] = {
-        "sample": [item.id for item in new],
-        "location": [item.location for item in new],
-        "scene": [item.scene for item in new],
-        "time": [(item.sensed - EPOCH) // timedelta(microseconds=1) for item in new],
-        "epsg": [item.epsg for item in new],
-        "resampled": [item.resampled for item in new],
-        "position_error_m": [item.position_error_m for item in new],
-        "nodata_fraction": [item.nodata_fraction for item in new],
-        "cloud_fraction": [item.cloud_fraction for item in new],
-        "sha256": [item.sha256 for item in new],
-        "superseded_by": [""] * len(new),
-    }
-    for gsd in product.resolutions_m:
-        rows[layout.affine_name(gsd)] = [item.affines[gsd] for item in new]
-    absent = np.full(len(product.bands), np.nan)
-    for name in layout.CALIBRATION:
-        if name in group:
-            rows[name] = np.stack([item.calibration.get(name, absent) for item in new])
-    return rows
-
-
-def check_sample(product: Product, sample: Sample) -> None:
-    """Refuse what would not be stored bit for bit."""
-    reasons = []
-    bands = len(product.bands)
-    if sample.product != product.id:
-        reasons.append(f"it is of {sample.product}, not {product.id}")
-    if set(sample.pixels) != set(product.resolutions_m) or set(sample.affines) != set(product.resolutions_m):
-        reasons.append(f"it needs pixels and affines at {product.resolutions_m} m")
-    for gsd, values in sample.pixels.items():
-        if values.dtype.newbyteorder("=") != np.dtype(product.dtype):
-            reasons.append(f"pixels at {gsd:g} m are {values.dtype}, not {product.dtype}")
-        if values.ndim != 3 or values.shape[0] != len(product.bands_at(gsd)):
-            reasons.append(f"pixels at {gsd:g} m have shape {values.shape}, not (band, y, x)")
-    if sample.quality.dtype != np.uint8 or sample.quality.ndim != 2:
-        reasons.append("quality is not uint8 (y, x)")
-    for name in layout.CALIBRATION:
-        values = getattr(sample, name)
-        if not (values is None and name in layout.OPTIONAL) and np.shape(values) != (bands,):
-            reasons.append(f"{name} needs one value per band")
-    if sample.sensed.tzinfo is None:
-        reasons.append("its sensing time has no time zone")
-    if reasons:
-        raise CubeError(
-            "sample-mismatch",
-            "; ".join(reasons),
-            subject=sample.id,
-            next_step="the reader that made the sample is at fault; report it",
-        )
-
-
-def _check_shapes(group: zarr.Group, product: Product, spool: Spool) -> None:
-    held = {
-        gsd: layout.array(group, "quality" if gsd is None else array_name(gsd)).shape[1:]
-        for gsd in (*product.resolutions_m, None)
-    }
-    for item in spool:
-        for gsd, shape in held.items():
-            if item.shape(gsd) != shape:
-                raise CubeError(
-                    "sample-mismatch",
-                    f"shape {item.shape(gsd)} where the cube's samples have {shape}",
-                    subject=item.id,
-                    next_step="a cube's samples have one size; use a new cube for another size",
-                )
-
-
-def _check_unchanged(known: Location, location: Location) -> None:
-    exact = ("epsg", "split", "block")
-    close = {"x": 0.01, "y": 0.01, "size_m": 0.01}
-    changed = [name for name in exact if getattr(known, name) != getattr(location, name)]
-    changed += [
-        name
-        for name, metres in close.items()
-        if not math.isclose(getattr(known, name), getattr(location, name), rel_tol=0, abs_tol=metres)
-    ]
-    if changed:
-        raise CubeError(
-            "location-changed",
-            f"its {', '.join(changed)} differ from what the cube holds",
-            subject=location.id,
-            next_step="a location keeps its place and split; sample under a new id, or start a new cube",
-        )
-
-
-def _knows_any(group: zarr.Group, scenes: Collection[str]) -> bool:
-    """Whether a product's group lists one of the scenes: a sample of another one cannot be there."""
-    if layout.SCENES not in group:
-        return False
-    return not {str(name) for name in _values(layout.subgroup(group, layout.SCENES), "scene")}.isdisjoint(
-        scenes
     )
 
 

@@ -22,8 +22,8 @@ import icechunk
 from catalog.cubes import layout
 from catalog.cubes.pixels import Rows, grow, write_rows
 from catalog.cubes.place import Place, quieten
+from catalog.cubes.sample_checks import check_sample
 from catalog.cubes.spool import Spool, Spooled
-from catalog.cubes.writer import check_sample
 from catalog.errors import SceneError, SwathError
 from catalog.products import Product
 from catalog.samples import Sample

@@ -126,7 +126,7 @@ def test_four_processes_that_write_at_once_lose_nothing(cube: Cube, rounds: int)
     assert leftovers(cube) == []
 
 
-@pytest.mark.parametrize("die_at", ["_write_columns", "publish"])
+@pytest.mark.parametrize("die_at", ["write_columns", "publish"])
 def test_a_writer_killed_in_mid_append_leaves_main_unchanged_and_its_leftovers_are_swept(
     cube: Cube, die_at: str
 ) -> None:

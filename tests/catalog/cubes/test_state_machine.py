@@ -142,7 +142,7 @@ class CubeMachine(RuleBasedStateMachine):
                 act()
         assert self.cube.place.journal_file.exists()
 
-    @rule(wanted=parts, moment=st.sampled_from(["_write_columns", "publish"]), reopened=st.booleans())
+    @rule(wanted=parts, moment=st.sampled_from(["write_columns", "publish"]), reopened=st.booleans())
     def a_refresh_is_killed(
         self, wanted: dict[str, list[tuple[int, int]]], moment: str, reopened: bool
     ) -> None:
