@@ -18,12 +18,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from catalog.grids import Grid
 from catalog.products import Product
 from catalog.scenes import Scene, SceneAsset
+from tasks.readers.assembly import Part, assembled
 from tasks.readers.assets import OpenAsset, live_under
 from tasks.readers.blocks import (
     Layout,
@@ -39,7 +37,6 @@ from tasks.readers.blocks import (
 )
 from tasks.readers.contract import WindowPixels, WindowRequest
 from tasks.readers.deflated import DeflatedTiles, deflated_tiles
-from tasks.readers.flags import empty_pixels, window_flags
 from tasks.readers.grd import is_ground_range, read_ground_range
 from tasks.readers.http_ranges import ATTEMPTS, PAUSE_S
 from tasks.readers.plan import (
@@ -58,8 +55,6 @@ if TYPE_CHECKING:
 
     from catalog.archives import Archive
 
-Part = tuple[NDArray[Any], NDArray[np.bool_], bool]
-"""Pixels of some bands of a window ``(band, y, x)``; those outside the file ``(y, x)``; whether resampled."""
 _Key = tuple[str, str, float | None]
 """(location, asset, native ground sampling; None for a file of the QA layer)"""
 
@@ -322,31 +317,11 @@ class _SceneJob:
             )
 
     def _assemble(self, window: WindowRequest, parts: dict[Any, Part]) -> WindowPixels:
-        product = self.product
-        pixels: dict[float, NDArray[Any]] = {}
-        empty: dict[float, NDArray[np.bool_]] = {}
-        resampled = False
-        for gsd in product.resolutions_m:
-            values = np.empty((len(product.bands_at(gsd)), *window.grids[gsd].shape), product.dtype)
-            nowhere = np.ones(window.grids[gsd].shape, np.bool_)
-            for file, _ in self.bands:
-                if gsd not in file.layers:
-                    continue
-                read, outside, interpolated = parts.pop((window.location, file.asset.key, gsd))
-                values[[place for place, _ in file.layers[gsd]]] = read
-                nowhere &= outside
-                resampled |= interpolated
-            pixels[gsd] = values
-            empty[gsd] = empty_pixels(values, product.nodata) | nowhere
-        gsd = quality_gsd_m(product)
-        raw: dict[str | None, NDArray[Any]] = {}
-        outside_all: NDArray[np.bool_] | None = None
-        for layer, _ in self.quality:
-            read, outside, _ = parts.pop((window.location, layer.asset.key, None))
-            raw.update((meaning, read[0]) for meaning in layer.meanings)
-            outside_all = outside if outside_all is None else outside_all | outside
-        flags = window_flags(product, empty, raw, outside_all, window.grids[gsd].shape)
-        return WindowPixels(window.location, window.grids, pixels, flags, gsd, resampled)
+        def part_of(key: str, gsd: float | None) -> Part:
+            return parts.pop((window.location, key, gsd))
+
+        bands, quality = [file for file, _ in self.bands], [file for file, _ in self.quality]
+        return assembled(self.product, window, bands, quality, part_of)
 
     def _finish(self, jobs: Sequence[Future[Any]]) -> None:
         """Wait for jobs; the first that fails stops the others."""

@@ -25,9 +25,9 @@ from catalog.errors import UsageError
 from catalog.grids import Grid
 from catalog.products import Product
 from catalog.scenes import Scene, SceneAsset
+from tasks.readers.assembly import Part, assembled
 from tasks.readers.assets import OpenAsset, access_options, of_gdal
 from tasks.readers.contract import ReadFailure, WindowPixels, WindowRequest
-from tasks.readers.flags import empty_pixels, window_flags
 from tasks.readers.plan import band_files, batches, quality_files, quality_gsd_m, touches
 from tasks.readers.window import check_bands, fill_value, read_window
 from tasks.signing import can_sign_again, sign_href, unsigned
@@ -59,9 +59,6 @@ HEADER_ACCESS = ("login", "oidc")
 """Ways of access that need a header; GDAL would carry it to wherever the server redirects."""
 
 _turn = itertools.count(1)
-
-Part = tuple[NDArray[Any], NDArray[np.bool_], bool]
-"""Values ``(band, y, x)``, the pixels outside the raster ``(y, x)``, whether they were resampled."""
 
 
 @dataclass(frozen=True)
@@ -323,32 +320,11 @@ class _SceneJob:
         window: WindowRequest,
         parts: Mapping[tuple[str, Grid], Part],
     ) -> WindowPixels:
-        product = self.product
-        pixels: dict[float, NDArray[Any]] = {}
-        empty: dict[float, NDArray[np.bool_]] = {}
-        resampled = False
-        for gsd in product.resolutions_m:
-            target = window.grids[gsd]
-            values = np.empty((len(product.bands_at(gsd)), *target.shape), product.dtype)
-            nowhere = np.ones(target.shape, np.bool_)
-            for plan, file in self.bands:
-                if gsd not in plan.layers:
-                    continue
-                read, outside, interpolated = parts[file.asset.key, target]
-                values[[place for place, _ in plan.layers[gsd]]] = read
-                nowhere &= outside
-                resampled |= interpolated
-            pixels[gsd] = values
-            empty[gsd] = empty_pixels(values, product.nodata) | nowhere
-        gsd = quality_gsd_m(product)
-        raw: dict[str | None, NDArray[Any]] = {}
-        outside_all: NDArray[np.bool_] | None = None
-        for layer, file in self.quality:
-            read, outside, _ = parts[file.asset.key, window.grids[gsd]]
-            raw.update((meaning, read[0]) for meaning in layer.meanings)
-            outside_all = outside if outside_all is None else outside_all | outside
-        flags = window_flags(product, empty, raw, outside_all, window.grids[gsd].shape)
-        return WindowPixels(window.location, window.grids, pixels, flags, gsd, resampled)
+        def part_of(key: str, gsd: float | None) -> Part:
+            return parts[key, window.grids[quality_gsd_m(self.product) if gsd is None else gsd]]
+
+        bands, quality = [plan for plan, _ in self.bands], [layer for layer, _ in self.quality]
+        return assembled(self.product, window, bands, quality, part_of)
 
 
 def outside_of(source: Grid, target: Grid) -> NDArray[np.bool_]:
